@@ -1,0 +1,1 @@
+"""What the notebooks of *PyTorch by Experiment* import. Importing this package costs nothing."""

@@ -1,0 +1,47 @@
+"""The chapters of the course, in reading order: the one list that headers, links and tests use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook.
+
+    ``stem`` is the file's name without its ending, ``room`` the module of ``helpers.exercises``
+    with its exercises, ``minutes`` the time a reader needs for the core path and ``cpu_seconds``
+    the processor time that a whole run may take after the import cell, with one torch thread.
+    """
+
+    stem: str
+    title: str
+    question: str
+    minutes: int
+    cpu_seconds: float
+
+    @property
+    def number(self) -> str:
+        return self.stem.partition("_")[0]
+
+    @property
+    def room(self) -> str:
+        return self.stem.partition("_")[2]
+
+
+CHAPTERS = (
+    Chapter(
+        stem="00_start_here",
+        title="Start here",
+        question="What happens in the twelve lines that every PyTorch program contains?",
+        minutes=60,
+        cpu_seconds=10,
+    ),
+    Chapter(
+        stem="01_module",
+        title="Module",
+        question="What does a model know about itself?",
+        minutes=90,
+        cpu_seconds=10,
+    ),
+)

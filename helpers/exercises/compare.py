@@ -1,0 +1,227 @@
+"""Where two results differ, said in the order in which a person looks: type, shape, dtype, device, value."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+#: How far two floats may lie apart: torch.testing's own defaults for float32. Tensors use the
+#: defaults of their dtype.
+RTOL, ATOL = 1.3e-6, 1e-5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place where two results part.
+
+    ``kind`` is "type", "length", "keys", "shape", "dtype", "device" or "value", ``where`` the
+    place inside a container or module (``"['loss'][2]"``, empty for the result itself).
+    """
+
+    kind: str
+    where: str
+    expected: str
+    got: str
+    remark: str = ""
+
+
+def difference(expected: Any, got: Any, where: str = "") -> Difference | None:
+    """The first difference of ``got`` from ``expected``, or None where they agree.
+
+    Tensors agree as in ``torch.testing.assert_close`` with ``equal_nan=True``; numbers agree within
+    ``RTOL`` and ``ATOL``; a list agrees with a tuple of the same items; modules agree in their
+    parameters, buffers and flags. What ``got`` says of itself (``__eq__``, ``__class__``) is not
+    asked.
+    """
+    compare = _comparison(expected)
+    return compare(expected, got, where)
+
+
+def describe(value: Any) -> str:
+    """One short line or block of text for any object, whatever its ``repr`` does."""
+    kind = type(value)
+    if issubclass(kind, Tensor):
+        return _describe_tensor(value)
+    if issubclass(kind, nn.Module):
+        return _limited(_safe_repr(value), 400)
+    if kind in (tuple, list):
+        inside = ", ".join(describe(item) for item in value[:8]) + (", …" if len(value) > 8 else "")
+        return _limited(f"({inside})" if kind is tuple else f"[{inside}]", 600)
+    if kind is dict:
+        shown = list(value.items())[:8]
+        inside = ", ".join(f"{_safe_repr(key)}: {describe(item)}" for key, item in shown)
+        return _limited("{" + inside + (", …}" if len(value) > 8 else "}"), 600)
+    if kind is float:
+        return f"{value:.6g}"
+    return _limited(_safe_repr(value), 300)
+
+
+def kind_of(value: Any) -> str:
+    """The type of an object as a learner would name it."""
+    kind = type(value)
+    if value is None:
+        return "None"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if issubclass(kind, nn.Module):
+        return f"a module ({kind.__name__})"
+    if issubclass(kind, Tensor):
+        return "a Tensor"
+    names = {"function": "a function", "generator": "a generator", "int": "an int"}
+    return names.get(kind.__name__, f"a {kind.__name__}")
+
+
+def _comparison(expected: Any):
+    kind = type(expected)
+    if issubclass(kind, Tensor):
+        return _tensors
+    if issubclass(kind, nn.Module):
+        return _modules
+    if kind is dict:
+        return _dicts
+    if issubclass(kind, (tuple, list)):
+        return _sequences
+    if kind in (int, float):
+        return _numbers
+    return _plain
+
+
+def _tensors(expected: Tensor, got: Any, where: str) -> Difference | None:
+    if not issubclass(type(got), Tensor):
+        return _other_type(expected, got, where)
+    # A subclass of Tensor may redefine every operation, this comparison's too.
+    with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+        for kind, of in (("shape", _shape), ("dtype", _dtype), ("device", _device)):
+            if of(expected) != of(got):
+                return Difference(kind, where, of(expected), of(got))
+        try:
+            torch.testing.assert_close(
+                got.detach().cpu(), expected.detach().cpu(), equal_nan=True, check_stride=False
+            )
+        except AssertionError as error:
+            remark = "; ".join(line for line in str(error).splitlines()[1:] if line.strip())
+            return Difference("value", where, describe(expected), describe(got), remark)
+    return None
+
+
+def _modules(expected: nn.Module, got: Any, where: str) -> Difference | None:
+    if not issubclass(type(got), nn.Module):
+        return _other_type(expected, got, where)
+    return difference(_facts(expected), _facts(got), where)
+
+
+def _facts(module: nn.Module) -> dict[str, dict[str, Any]]:
+    return {
+        "parameters": dict(module.named_parameters()),
+        "requires_grad": {name: p.requires_grad for name, p in module.named_parameters()},
+        "buffers": dict(module.named_buffers()),
+        "training": {name or "itself": part.training for name, part in module.named_modules()},
+    }
+
+
+def _dicts(expected: dict, got: Any, where: str) -> Difference | None:
+    if not issubclass(type(got), dict):
+        return _other_type(expected, got, where)
+    if set(expected) != set(got):
+        return Difference("keys", where, describe(list(expected)), describe(list(got)))
+    parts = (difference(expected[key], got[key], f"{where}[{key!r}]") for key in expected)
+    return next(filter(None, parts), None)
+
+
+def _sequences(expected: tuple | list, got: Any, where: str) -> Difference | None:
+    if not issubclass(type(got), (tuple, list)):
+        return _other_type(expected, got, where)
+    if len(expected) != len(got):
+        return Difference("length", where, describe(expected), describe(got))
+    parts = (
+        difference(wanted, item, f"{where}[{index}]")
+        for index, (wanted, item) in enumerate(zip(expected, got, strict=True))
+    )
+    return next(filter(None, parts), None)
+
+
+def _numbers(expected: float, got: Any, where: str) -> Difference | None:
+    number = got.item() if issubclass(type(got), np.generic) else got
+    if type(number) not in (int, float):
+        return _other_type(expected, got, where)
+    both_nan = math.isnan(expected) and math.isnan(number)
+    if both_nan or math.isclose(expected, number, rel_tol=RTOL, abs_tol=ATOL):
+        return None
+    return Difference("value", where, describe(expected), describe(number))
+
+
+def _plain(expected: Any, got: Any, where: str) -> Difference | None:
+    if type(got) is not type(expected):
+        return _other_type(expected, got, where)
+    if expected == got:
+        return None
+    return Difference("value", where, describe(expected), describe(got))
+
+
+def _other_type(expected: Any, got: Any, where: str) -> Difference:
+    remark = ""
+    if got is None:
+        remark = "`None` is what a function gives back when it has no `return`."
+    elif isinstance(got, type) and not isinstance(expected, type):
+        remark = f"`{got.__name__}` is the class; `{got.__name__}(...)` makes an instance of it."
+    elif issubclass(type(got), nn.Module):
+        remark = "This is the module itself: call it on an input to get its output."
+    elif issubclass(type(got), Tensor) and got.dim() == 0 and type(expected) in (int, float):
+        remark = "`.item()` turns a tensor with one element into a Python number."
+    elif type(got).__name__ in ("function", "method", "builtin_function_or_method"):
+        remark = "This is the function itself: it was not called."
+    elif type(got).__name__ == "generator":
+        remark = "A generator has not done its work yet: `list(...)` or a loop makes it."
+    return Difference("type", where, kind_of(expected), kind_of(got), remark)
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype)
+
+
+def _device(tensor: Tensor) -> str:
+    return str(tensor.device)
+
+
+def _describe_tensor(tensor: Tensor) -> str:
+    facts = f"shape {_shape(tensor)}, {_dtype(tensor)}"
+    if tensor.numel() > 24 or tensor.is_meta:
+        return f"Tensor of {facts}"
+    values = np.array2string(
+        tensor.detach().cpu().float().numpy()
+        if tensor.is_floating_point()
+        else tensor.cpu().numpy(),
+        precision=4,
+        suppress_small=True,
+        separator=", ",
+    )
+    return f"{values}  ({facts})"
+
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxother, _repr.maxstring, _repr.maxlong = 3, 400, 200, 60
+_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = 8
+
+
+def _safe_repr(value: Any) -> str:
+    try:
+        text = repr(value) if issubclass(type(value), nn.Module) else _repr.repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
+    return text
+
+
+def _limited(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,587 @@
+"""Exercises that answer back: not only *wrong*, but *which* mistake it was.
+
+An exercise is written in its chapter's room, top to bottom:
+
+    double = Exercise("room.double", title="Twice", stars=1, minutes=2, ask="…", takeaway="…",
+                      hints=("…",), cases=lambda: [Case("a vector", torch.ones(3))])
+
+    @double.starter
+    def double(x):
+        "Return twice x."
+        ...
+
+    @double.reference
+    def double(x):
+        return 2 * x
+
+    @double.also_right
+    def by_adding(x):
+        return x + x
+
+    @double.mistake("You square `x`. Twice `x` is `x + x`.")
+    def squares(x):
+        return x**2
+
+The exercise has the name of the answer. As with ``property.setter``, the decorators of starter and
+reference give the exercise back, so that its name goes on meaning the exercise.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import linecache
+import re
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import FunctionType
+from typing import Any
+
+import torch
+
+from helpers import runtime
+from helpers.exercises import record
+from helpers.exercises.compare import Difference, describe, difference, kind_of
+from helpers.exercises.feedback import Card
+from helpers.exercises.sandbox import Outcome, TookTooLong, run, undisturbed
+
+
+class NotRight(AssertionError):
+    """Raised by a check that is not right when ``TUTORIAL_STRICT`` is set."""
+
+
+class Case:
+    """One set of arguments on which an answer is tried, with a name a reader understands."""
+
+    def __init__(self, label: str, *arguments: Any):
+        self.label = label
+        self.arguments = arguments
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that people give, and the sentence that explains it."""
+
+    answer: Callable
+    says: str
+
+
+class Exercise:
+    """A question whose answer is a function or a class.
+
+    ``cases`` makes the arguments anew at each call, from a fixed random seed. By default an answer is
+    called on them, and compared are what it returns and how it leaves its arguments. A function given
+    to ``observe`` takes the place of that call; compared is then what it returns. Every run of every
+    answer starts from the same random seed, and ``seconds`` bounds one run on one case.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        title: str,
+        stars: int,
+        minutes: int,
+        ask: str,
+        takeaway: str,
+        hints: Sequence[str],
+        cases: Callable[[], Iterable[Case]],
+        help: Sequence[tuple[str, str]] = (),
+        start: str = "",
+        seconds: float = 10.0,
+    ):
+        self.name, self.title, self.stars, self.minutes = name, title, stars, minutes
+        self.ask, self.takeaway = textwrap.dedent(ask).strip(), takeaway
+        self.hints, self.help, self.start = tuple(hints), tuple(help), start
+        self.cases, self.seconds = cases, seconds
+        self.mistakes: list[Mistake] = []
+        self.alternatives: list[Callable] = []
+        self._observe: Callable = _call
+        self._hints_shown = 0
+
+    # Written by the chapter's room
+
+    def starter(self, function: Callable) -> Exercise:
+        """What the reader's cell holds at first: a stub, or a program with a bug in it."""
+        self._starter = function
+        return self
+
+    def reference(self, function: Callable) -> Exercise:
+        """The reference solution: every answer is right that does the same on all cases."""
+        self._reference = function
+        return self
+
+    def also_right(self, function: Callable) -> Callable:
+        """Another right answer, by a different way; the tests hold the check to it."""
+        self.alternatives.append(function)
+        return function
+
+    def mistake(self, says: str) -> Callable[[Callable], Callable]:
+        """A known wrong answer. Whoever hands in what behaves like it is told ``says``."""
+
+        def add(function: Callable) -> Callable:
+            self.mistakes.append(Mistake(function, says))
+            return function
+
+        return add
+
+    def observe(self, function: Callable) -> Callable:
+        """How an answer is tried: ``function(answer, *case.arguments)`` gives what is compared."""
+        self._observe = function
+        return function
+
+    # Used by the reader
+
+    def check(self, answer: Any = inspect.Parameter.empty) -> Card:
+        """Say whether the answer is right and, where it is not, what went wrong.
+
+        Raises nothing, whatever ``answer`` is and does (an interrupt passes through), unless
+        ``TUTORIAL_STRICT`` is set: then ``NotRight`` is raised for whatever is not right.
+        """
+        try:
+            with undisturbed():
+                card = self._judge(answer)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            card = self._wrong(
+                f"The check could not make sense of what your answer gives: comparing it raised "
+                f"`{type(error).__name__}`. Return plain tensors, numbers and modules."
+            )
+        trouble = "" if card.state == "todo" else record.note(self.name, _NOTED[card.state])
+        if trouble:
+            card = replace(card, rows=(*card.rows, ("note", trouble)))
+        if runtime.strict() and card.state != "right":
+            raise NotRight(f"{self.name}\n{card}")
+        return card
+
+    def hint(self, number: int | None = None) -> Card:
+        """The next hint at each call, with those before it; or the first ``number`` of them."""
+        self._hints_shown = min(len(self.hints), number or self._hints_shown + 1)
+        shown = self.hints[: self._hints_shown]
+        left = len(self.hints) - len(shown)
+        text = "\n\n".join(f"{place}. {hint}" for place, hint in enumerate(shown, 1))
+        more = f"\n\n{left} more: run this cell again." if left else "\n\nThat was the last one."
+        return Card("hint", self.title, text + more)
+
+    def solution(self) -> Card:
+        """A solution, as it stands in the tests of this course."""
+        return Card("solution", self.title, self.takeaway, code=source_of(self._reference))
+
+    def __repr__(self) -> str:
+        return f"<exercise {self.name} {'★' * self.stars}: .check(answer), .hint(), .solution()>"
+
+    # Used by the notebooks' generator and by the tests
+
+    @property
+    def short_name(self) -> str:
+        return self.name.partition(".")[2]
+
+    @property
+    def answer_untouched(self) -> Any:
+        return self._starter
+
+    @property
+    def answer_right(self) -> Any:
+        return self._reference
+
+    def answer_of(self, function: Callable) -> Any:
+        """The answer that a function of the room stands for: here, the function itself."""
+        return function
+
+    def prompt_cell(self) -> str:
+        """The markdown of the cell that asks."""
+        parts = [f"### {'★' * self.stars} {self.title} · {self.minutes} min", self.ask]
+        parts += [
+            f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
+            for summary, text in self.help
+        ]
+        parts.append(
+            f"*Stuck?* Run `ex.{self.short_name}.hint()` in a new cell, more than once if you like; "
+            f"`ex.{self.short_name}.solution()` shows a solution."
+        )
+        return "\n\n".join(parts)
+
+    def starter_cell(self) -> str:
+        """The code of the cell in which the reader answers."""
+        return f"{source_of(self._starter)}\n\n\n{self._check_line}"
+
+    def solved_cell(self) -> str:
+        """The same cell with the reference solution in it."""
+        return f"{source_of(self._reference)}\n\n\n{self._check_line}"
+
+    @property
+    def _check_line(self) -> str:
+        return f"ex.{self.short_name}.check({self.short_name})"
+
+    # The verdict, in the order in which it is reached
+
+    def _judge(self, answer: Any) -> Card:
+        if answer is inspect.Parameter.empty:
+            return self._wrong(f"Hand in your answer: `{self._check_line}`.")
+        unfinished = self._unfinished(answer)
+        if unfinished:
+            return self._todo(unfinished)
+        refusal = self._refusal(answer)
+        if refusal:
+            return self._wrong(refusal)
+        outcomes = self._outcomes(answer)
+        if all(_is_blank(outcome) for outcome in outcomes):
+            return self._todo(self._first_step())
+        expected = self._outcomes(self.answer_right)
+        differences = [
+            _outcome_difference(wanted, got)
+            for wanted, got in zip(expected, outcomes, strict=False)
+        ]
+        if not any(differences):
+            return Card("right", self.title, self.takeaway)
+        return self._recognised(answer, outcomes) or self._first_failure(
+            answer, expected, outcomes, differences
+        )
+
+    def _unfinished(self, answer: Any) -> str:
+        """Why the answer counts as not tried yet, or ""."""
+        if answer is ...:
+            return self._first_step()
+        if _same_code(answer, self._starter):
+            return self._first_step()
+        if isinstance(answer, type):
+            asked_for = [name for name, part in _functions_of(self._starter) if _is_stub(part)]
+            empty = [name for name, part in _functions_of(answer) if _is_stub(part)]
+            still = [name for name in empty if name in asked_for]
+            return f"`{still[0]}` is still empty." if still else ""
+        return (
+            self._first_step() if any(_is_stub(part) for _, part in _functions_of(answer)) else ""
+        )
+
+    def _refusal(self, answer: Any) -> str:
+        """Why the answer cannot even be tried, or ""."""
+        if callable(answer):
+            return ""
+        thing = "class" if isinstance(self._reference, type) else "function"
+        return (
+            f"Hand in the {thing} itself, without calling it: `{self._check_line}`. "
+            f"You handed in {kind_of(answer)}."
+        )
+
+    def _outcomes(self, answer: Any) -> list[Outcome]:
+        outcomes = []
+        for seed, case in enumerate(self._fresh_cases()):
+            trial = functools.partial(self._observe, answer, *case.arguments)
+            outcome = run(trial, seed=seed, seconds=self.seconds)
+            if self._observe is _call:
+                outcome = replace(outcome, arguments=case.arguments)
+            outcomes.append(outcome)
+            if isinstance(outcome.error, TookTooLong):
+                break
+        return outcomes
+
+    def _fresh_cases(self) -> list[Case]:
+        runtime.seed(0)
+        return list(self.cases())
+
+    def _recognised(self, answer: Any, outcomes: list[Outcome]) -> Card | None:
+        """The card of the known mistake that behaves as this answer does on every case."""
+        for mistake in self.mistakes:
+            wrong = self.answer_of(mistake.answer)
+            known = self._outcomes(wrong)
+            if len(known) == len(outcomes) and all(
+                _same_behaviour(theirs, _name_of(wrong), ours, _name_of(answer))
+                for theirs, ours in zip(known, outcomes, strict=True)
+            ):
+                return self._wrong(mistake.says)
+        return None
+
+    def _first_failure(
+        self,
+        answer: Any,
+        expected: list[Outcome],
+        outcomes: list[Outcome],
+        differences: list[Difference | None],
+    ) -> Card:
+        place = next(index for index, found in enumerate(differences) if found)
+        case, got, found = self._fresh_cases()[place], outcomes[place], differences[place]
+        rows = [("tried on", case.label)]
+        if got.error is not None and expected[place].error is None:
+            text = self._story_of(got.error, answer)
+        else:
+            text = _sentence(found)
+            rows += [("expected", found.expected), ("got", found.got)]
+            rows += [("details", found.remark)] if found.kind == "value" and found.remark else []
+        rows += [("it printed", got.printed.rstrip())] if got.printed.strip() else []
+        rows += [("it warned", got.warned[0])] if got.warned else []
+        return self._wrong(text, rows)
+
+    def _story_of(self, error: BaseException, answer: Any) -> str:
+        """A learner's exception as a sentence with the line it came from."""
+        if isinstance(error, TookTooLong):
+            return f"It took longer than {error} and was stopped. Is there a loop that never ends?"
+        said = f"`{type(error).__name__}: {_first_line(error)}`"
+        line = _line_in(answer, error)
+        if line:
+            return f"Your code raised {said} at this line: `{line}`."
+        if isinstance(error, TypeError) and "argument" in _first_line(error):
+            return f"The check could not call your answer: {said}. Its form is `{self._form()}`."
+        return f"Trying your answer raised {said}."
+
+    def _form(self) -> str:
+        return f"{self.short_name}{inspect.signature(self._starter)}"
+
+    def _first_step(self) -> str:
+        if self.start:
+            return self.start
+        return (
+            f"Replace the `...` above and run the cell again. For a first step: "
+            f"`ex.{self.short_name}.hint()`."
+        )
+
+    def _todo(self, text: str) -> Card:
+        return Card("todo", self.title, text)
+
+    def _wrong(self, text: str, rows: Sequence[tuple[str, str]] = ()) -> Card:
+        return Card("wrong", self.title, text, rows=tuple(rows))
+
+
+class Prediction(Exercise):
+    """A question whose answer is a value that the reader commits to before the experiment runs.
+
+    The functions of the room (solution, mistakes) *run* and give that value; nothing is a constant.
+    ``blank`` is the right-hand side that the reader fills in.
+    """
+
+    def __init__(self, name: str, *, blank: str = "...", **facts: Any):
+        super().__init__(name, cases=lambda: [Case("your prediction")], **facts)
+        self.blank = blank
+        self._observe = lambda value: value
+
+    @property
+    def answer_untouched(self) -> Any:
+        return eval(self.blank)
+
+    @property
+    def answer_right(self) -> Any:
+        return _value_of(self._reference)
+
+    def answer_of(self, function: Callable) -> Any:
+        """The value that the function gives. A mistake may give a part of the prediction's dict:
+        the rest of its answer is then right."""
+        value = _value_of(function)
+        return {**_value_of(self._reference), **value} if type(value) is dict else value
+
+    def starter_cell(self) -> str:
+        return f"{self.short_name} = {self.blank}\n{self._check_line}"
+
+    def solved_cell(self) -> str:
+        experiment = source_of(self._reference)
+        return f"{experiment}\n\n\n{self.short_name} = {self._reference.__name__}()\n{self._check_line}"
+
+    def _unfinished(self, answer: Any) -> str:
+        if answer is ...:
+            return self._first_step()
+        open_places = [place for place, value in _items_of(answer) if value is ...]
+        return f"`{open_places[0]}` is still open." if open_places else ""
+
+    def _refusal(self, answer: Any) -> str:
+        return ""
+
+    def _recognised(self, answer: Any, outcomes: list[Outcome]) -> Card | None:
+        for mistake in self.mistakes:
+            value = _value_of(mistake.answer)
+            of_answer = answer
+            if type(value) is dict and type(answer) is dict:
+                of_answer = {key: answer[key] for key in value if key in answer}
+            if difference(value, of_answer) is None:
+                return self._wrong(mistake.says)
+        return None
+
+    def _first_failure(self, answer, expected, outcomes, differences) -> Card:
+        found = differences[0]
+        if found.kind in ("type", "length", "keys"):
+            rows = (("a prediction looks like", self.blank), ("yours", describe(answer)))
+            return self._wrong(_sentence(found), rows)
+        place = f" at `{found.where}`" if found.where else ""
+        return self._wrong(
+            f"That is not what happens{place}: `{found.got}` is wrong. Look again, or take a hint "
+            f"with `ex.{self.short_name}.hint()`."
+        )
+
+
+def _value_of(experiment: Callable) -> Any:
+    """What an experiment of a room gives; an error in it is the room's own and is raised."""
+    outcome = run(experiment, seed=0, seconds=60.0)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.value
+
+
+_NOTED = {"wrong": "tried", "right": "right"}
+
+
+def source_of(thing: Callable) -> str:
+    """The source of a function or class, without its decorators."""
+    thing = inspect.unwrap(thing)
+    if isinstance(thing, type):
+        return _source_of_class(thing)
+    text = textwrap.dedent(inspect.getsource(thing))
+    return _without_decorators(text, ast.parse(text).body[0])
+
+
+def _source_of_class(cls: type) -> str:
+    # `inspect.getsource` looks a class up by its name, and a room has several of one name.
+    text = inspect.getsource(inspect.getmodule(cls))
+    line = _functions_of(cls)[0][1].__code__.co_firstlineno
+    found = (node for node in ast.parse(text).body if node.lineno <= line <= node.end_lineno)
+    return _without_decorators(text, next(found))
+
+
+def _without_decorators(text: str, node: ast.stmt) -> str:
+    return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
+
+
+def _call(answer: Callable, *arguments: Any) -> Any:
+    return answer(*arguments)
+
+
+def _outcome_difference(expected: Outcome, got: Outcome) -> Difference | None:
+    if expected.error is not None or got.error is not None:
+        return _error_difference(expected.error, got.error)
+    return difference(expected.value, got.value) or _argument_difference(expected, got)
+
+
+def _error_difference(
+    expected: BaseException | None, got: BaseException | None
+) -> Difference | None:
+    if type(expected) is type(got):
+        return None
+    return Difference("error", "", _error_name(expected), _error_name(got))
+
+
+def _error_name(error: BaseException | None) -> str:
+    return "no error" if error is None else f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _argument_difference(expected: Outcome, got: Outcome) -> Difference | None:
+    """Where the answer left its arguments in another state than the reference does."""
+    for index, (theirs, ours) in enumerate(zip(expected.arguments, got.arguments, strict=True)):
+        if not issubclass(type(theirs), (torch.Tensor, torch.nn.Module, list, dict)):
+            continue
+        found = difference(theirs, ours)
+        if found:
+            return replace(found, kind="argument", where=f"{index}{found.where}")
+    return None
+
+
+def _sentence(found: Difference) -> str:
+    where = f" at `{found.where}`" if found.where else ""
+    if found.kind == "argument":
+        return (
+            "The result is right, but your code leaves an argument in another state than it should "
+            "(a change in place is seen by everyone who holds the object)."
+        )
+    if found.kind == "error":
+        return f"It should have ended with {found.expected}; it ended with {found.got}."
+    if found.kind == "type":
+        return f"The type differs{where}: {found.expected} is expected, {found.got} came. {found.remark}"
+    return f"The {found.kind} differs{where}."
+
+
+def _same_behaviour(theirs: Outcome, their_name: str, ours: Outcome, our_name: str) -> bool:
+    if theirs.error is None and ours.error is None:
+        return not (difference(theirs.value, ours.value) or _argument_difference(theirs, ours))
+    if type(theirs.error) is not type(ours.error):
+        return False
+    return _normal(theirs.error, their_name) == _normal(ours.error, our_name)
+
+
+def _normal(error: BaseException, name: str) -> str:
+    """A message without what differs from run to run and from author to author."""
+    text = _message(error)
+    if name:
+        text = re.sub(rf"\b{re.escape(name)}\b", "answer", text)
+    return re.sub(r"0x[0-9a-f]+", "0x…", text)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return "(its message cannot be printed)"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = _message(error).strip().splitlines()
+    return lines[0][:300] if lines else "(no message)"
+
+
+def _name_of(answer: Any) -> str:
+    name = getattr(answer, "__name__", "")
+    return name if type(name) is str else ""
+
+
+def _functions_of(answer: Any) -> list[tuple[str, FunctionType]]:
+    """The functions written in an answer: itself, or the methods of a class."""
+    if isinstance(answer, FunctionType):
+        return [(answer.__name__, inspect.unwrap(answer))]
+    if isinstance(answer, type):
+        found = {
+            name: inspect.unwrap(part) for name, part in vars(answer).items() if callable(part)
+        }
+        return [(name, part) for name, part in found.items() if isinstance(part, FunctionType)]
+    return []
+
+
+def _items_of(answer: Any) -> list[tuple[str, Any]]:
+    if type(answer) is dict:
+        return [(repr(key), value) for key, value in answer.items()]
+    if type(answer) in (list, tuple):
+        return [(f"[{index}]", value) for index, value in enumerate(answer)]
+    return []
+
+
+def _same_code(answer: Any, starter: Any) -> bool:
+    ours, theirs = _functions_of(answer), _functions_of(starter)
+    return bool(theirs) and _written(ours) == _written(theirs)
+
+
+def _written(functions: list[tuple[str, FunctionType]]) -> dict[str, str]:
+    """What stands in each function, without its layout and its comments."""
+    written = {}
+    for name, function in functions:
+        try:
+            written[name] = ast.dump(ast.parse(source_of(function)))
+        except (OSError, SyntaxError):  # nowhere to be read, or a lambda in the midst of a line
+            written[name] = ""
+    return written
+
+
+def _blank(): ...
+
+
+def _blank_with_docstring():
+    """A docstring moves the other constants by one place."""
+
+
+_BLANK_CODES = {inspect.unwrap(part).__code__.co_code for part in (_blank, _blank_with_docstring)}
+
+
+def _is_stub(function: FunctionType) -> bool:
+    code = function.__code__
+    constants = [constant for constant in code.co_consts if constant is not function.__doc__]
+    return code.co_code in _BLANK_CODES and set(constants) <= {None}
+
+
+def _is_blank(outcome: Outcome) -> bool:
+    return outcome.value is ... or isinstance(outcome.error, NotImplementedError)
+
+
+def _line_in(answer: Any, error: BaseException) -> str:
+    """The last line of the answer's own file that the error passed through."""
+    files = {part.__code__.co_filename for _, part in _functions_of(answer)}
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if frame.filename in files]
+    return linecache.getline(lines[-1].filename, lines[-1].lineno).strip() if lines else ""
