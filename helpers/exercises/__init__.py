@@ -43,7 +43,8 @@ def progress() -> Overview:
 def reset(name: str = "") -> Overview:
     """Forget your progress in one exercise ("module.linear"), one chapter ("module"), or in all.
 
-    Raises ``KeyError`` with the known names for any other ``name``. Your notebooks stay as they are.
+    Raises ``KeyError`` with the known names for any other ``name``. Your notebooks stay as they
+    are.
     """
     from helpers.exercises import record
 

@@ -1,4 +1,7 @@
-"""Where two results differ, said in the order in which a person looks: type, shape, dtype, device, value."""
+"""Where two results differ, in the order in which a person looks.
+
+That is: type, shape, dtype, device, value.
+"""
 
 from __future__ import annotations
 

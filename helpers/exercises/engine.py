@@ -49,6 +49,10 @@ from helpers.exercises.feedback import Card
 from helpers.exercises.sandbox import Outcome, TookTooLong, run, undisturbed
 
 
+#: stands for "no answer was handed in"; ``None`` is an answer
+_NOTHING = object()
+
+
 class NotRight(AssertionError):
     """Raised by a check that is not right when ``TUTORIAL_STRICT`` is set."""
 
@@ -72,10 +76,10 @@ class Mistake:
 class Exercise:
     """A question whose answer is a function or a class.
 
-    ``cases`` makes the arguments anew at each call, from a fixed random seed. By default an answer is
-    called on them, and compared are what it returns and how it leaves its arguments. A function given
-    to ``observe`` takes the place of that call; compared is then what it returns. Every run of every
-    answer starts from the same random seed, and ``seconds`` bounds one run on one case.
+    ``cases`` makes the arguments anew at each call, from a fixed random seed. By default an answer
+    is called on them, and compared are what it returns and how it leaves its arguments. A function
+    given to ``observe`` takes the place of that call; compared is then what it returns. Every run
+    of every answer starts from the same random seed, and ``seconds`` bounds one run on one case.
     """
 
     def __init__(
@@ -135,7 +139,7 @@ class Exercise:
 
     # Used by the reader
 
-    def check(self, answer: Any = inspect.Parameter.empty) -> Card:
+    def check(self, answer: Any = _NOTHING) -> Card:
         """Say whether the answer is right and, where it is not, what went wrong.
 
         Raises nothing, whatever ``answer`` is and does (an interrupt passes through), unless
@@ -200,8 +204,8 @@ class Exercise:
             for summary, text in self.help
         ]
         parts.append(
-            f"*Stuck?* Run `ex.{self.short_name}.hint()` in a new cell, more than once if you like; "
-            f"`ex.{self.short_name}.solution()` shows a solution."
+            f"*Stuck?* Run `ex.{self.short_name}.hint()` in a new cell, more than once if you "
+            f"like; `ex.{self.short_name}.solution()` shows a solution."
         )
         return "\n\n".join(parts)
 
@@ -220,7 +224,7 @@ class Exercise:
     # The verdict, in the order in which it is reached
 
     def _judge(self, answer: Any) -> Card:
-        if answer is inspect.Parameter.empty:
+        if answer is _NOTHING:
             return self._wrong(f"Hand in your answer: `{self._check_line}`.")
         unfinished = self._unfinished(answer)
         if unfinished:
@@ -376,7 +380,8 @@ class Prediction(Exercise):
 
     def solved_cell(self) -> str:
         experiment = source_of(self._reference)
-        return f"{experiment}\n\n\n{self.short_name} = {self._reference.__name__}()\n{self._check_line}"
+        run_it = f"{self.short_name} = {self._reference.__name__}()"
+        return f"{experiment}\n\n\n{run_it}\n{self._check_line}"
 
     def _unfinished(self, answer: Any) -> str:
         if answer is ...:
@@ -484,7 +489,8 @@ def _sentence(found: Difference) -> str:
     if found.kind == "error":
         return f"It should have ended with {found.expected}; it ended with {found.got}."
     if found.kind == "type":
-        return f"The type differs{where}: {found.expected} is expected, {found.got} came. {found.remark}"
+        types = f"{found.expected} is expected, {found.got} came"
+        return f"The type differs{where}: {types}. {found.remark}"
     return f"The {found.kind} differs{where}."
 
 

@@ -21,9 +21,9 @@ _LOOKS = {
 class Card:
     """One answer of the course to its reader.
 
-    ``state`` is "todo", "wrong", "right", "hint" or "solution". ``text`` holds paragraphs divided by
-    blank lines, with `code` in backticks; ``rows`` hold labelled output shown as it stands; ``code``
-    is a listing.
+    ``state`` is "todo", "wrong", "right", "hint" or "solution". ``text`` holds paragraphs divided
+    by blank lines, with `code` in backticks; ``rows`` hold labelled output shown as it stands;
+    ``code`` is a listing.
     """
 
     state: str

@@ -32,7 +32,8 @@ listed = Prediction(
     hints=(
         "`Module.__setattr__` looks at the *type* of what you assign. Which of the four values has "
         "a type that it knows?",
-        "It knows `nn.Parameter`, `nn.Module` and `nn.Buffer`. A list is a list, whatever lies in it.",
+        "It knows `nn.Parameter`, `nn.Module` and `nn.Buffer`. A list is a list, whatever lies in "
+        "it.",
     ),
     takeaway="A module lists what it registered: parameters, and the parameters of registered "
     "modules. `requires_grad=True` makes a tensor trainable, not known.",
@@ -62,8 +63,8 @@ def trainable_is_listed():
 
 
 @listed.mistake(
-    "`extra` is a Python list. The assignment looks at the type of the list, not into it: the layer "
-    "inside is invisible to the module. `nn.ModuleList` is the remedy."
+    "`extra` is a Python list. The assignment looks at the type of the list, not into it: the "
+    "layer inside is invisible to the module. `nn.ModuleList` is the remedy."
 )
 def lists_are_looked_into():
     return {"extra.0.weight": isinstance([nn.Linear(2, 1)][0], nn.Module)}
@@ -101,8 +102,8 @@ Linear = Exercise(
       `(batch, time, in)`.
     """,
     hints=(
-        "`torch.empty(3, 2).uniform_(-0.1, 0.1)` draws a tensor; `nn.Parameter(...)` around it makes "
-        "the assignment register it.",
+        "`torch.empty(3, 2).uniform_(-0.1, 0.1)` draws a tensor; `nn.Parameter(...)` around it "
+        "makes the assignment register it.",
         "`x @ self.weight.T` works for any leading dimensions; `x.mm(...)` wants exactly two.",
     ),
     help=(
@@ -123,8 +124,8 @@ Linear = Exercise(
         Case("5 → 1 features, a batch of sequences (2, 7, 5)", 5, 1, True, _numbers(2, 7, 5)),
         Case("50 → 40 features, a single sample (50,)", 50, 40, True, _numbers(50)),
     ],
-    takeaway="A layer is two registered tensors and one line of arithmetic. The weight is stored as "
-    "(out, in), so that a row holds what one output looks at.",
+    takeaway="A layer is two registered tensors and one line of arithmetic. The weight is stored "
+    "as (out, in), so that a row holds what one output looks at.",
 )
 
 
@@ -189,8 +190,8 @@ class TorchsOwn(nn.Linear):
 
 
 @Linear.mistake(
-    "Your weight lies the other way round: (in, out). The arithmetic works, but no saved `nn.Linear` "
-    "can be loaded into it. Store (out, in) and use `self.weight.T`."
+    "Your weight lies the other way round: (in, out). The arithmetic works, but no saved "
+    "`nn.Linear` can be loaded into it. Store (out, in) and use `self.weight.T`."
 )
 class StoredInByOut(nn.Module):
     def __init__(self, in_features, out_features, bias=True):
@@ -224,8 +225,8 @@ class PlainTensors(nn.Module):
 
 
 @Linear.mistake(
-    "`super().__init__()` is missing. It makes the dictionaries into which the first assignment of a "
-    "parameter is registered."
+    "`super().__init__()` is missing. It makes the dictionaries into which the first assignment "
+    "of a parameter is registered."
 )
 class WithoutSuper(nn.Module):
     def __init__(self, in_features, out_features, bias=True):
@@ -293,7 +294,8 @@ count_trainable = Exercise(
     tensors; not those that are frozen; and a weight that two layers share is one weight.
     """,
     hints=(
-        "`p.numel()` is the number of values in a tensor; `p.requires_grad` says whether it trains.",
+        "`p.numel()` is the number of values in a tensor; `p.requires_grad` says whether it "
+        "trains.",
         "`model.parameters()` goes through the whole tree and gives a shared weight once. "
         "`state_dict()` does neither leave out buffers nor join what is shared.",
     ),
@@ -367,16 +369,16 @@ def counts_tensors(model):
 
 
 @count_trainable.mistake(
-    "You count frozen parameters too. They are still parameters, and listed; `p.requires_grad` tells "
-    "them apart."
+    "You count frozen parameters too. They are still parameters, and listed; `p.requires_grad` "
+    "tells them apart."
 )
 def counts_frozen(model):
     return sum(p.numel() for p in model.parameters())
 
 
 @count_trainable.mistake(
-    "You count what is saved. The state dict also holds buffers, frozen weights, and a shared weight "
-    "under each of its names."
+    "You count what is saved. The state dict also holds buffers, frozen weights, and a shared "
+    "weight under each of its names."
 )
 def counts_what_is_saved(model):
     return sum(tensor.numel() for tensor in model.state_dict().values())
@@ -416,8 +418,8 @@ DeepNet = Exercise(
     Mend the class. You are judged by those three complaints, and by the network still doing what it
     did: each block *adds* to what came before.
     """,
-    start="This is still the class as it was given. `dict(DeepNet(3).named_modules())` shows what the "
-    "network knows of itself. What is missing?",
+    start="This is still the class as it was given. `dict(DeepNet(3).named_modules())` shows what "
+    "the network knows of itself. What is missing?",
     hints=(
         "Two attributes hold layers in plain Python containers.",
         "`nn.ModuleList` for the one, `nn.ModuleDict` for the other; the `forward` stays as it is.",
@@ -552,8 +554,8 @@ class _WithParts(nn.Module):
 
 
 @DeepNet.mistake(
-    "The blocks are known now, the heads are not: they still lie in a plain `dict`. A loaded network "
-    "keeps heads of its own."
+    "The blocks are known now, the heads are not: they still lie in a plain `dict`. A loaded "
+    "network keeps heads of its own."
 )
 class HeadsForgotten(_WithParts):
     def __init__(self, depth):
@@ -570,8 +572,8 @@ class BlocksForgotten(_WithParts):
 
 
 @DeepNet.mistake(
-    "Everything is registered, and the network computes something else: each block must *add* to `h` "
-    "(`h = h + block(h)`). In an `nn.Sequential` that is called as a whole, it replaces it."
+    "Everything is registered, and the network computes something else: each block must *add* to "
+    "`h` (`h = h + block(h)`). In an `nn.Sequential` that is called as a whole, it replaces it."
 )
 class BlocksInARow(_WithParts):
     def __init__(self, depth):
@@ -591,10 +593,11 @@ Standardize = Exercise(
     minutes=8,
     ask="""
     Write `Standardize(x)`. It is made from the training features `x` of shape `(n, features)`,
-    remembers their mean and standard deviation per feature (as `x.mean` and `x.std` give them) under
-    the names `mean` and `std`, and its `forward` standardises any input with *those*.
+    remembers their mean and standard deviation per feature (as `x.mean` and `x.std` give them)
+    under the names `mean` and `std`, and its `forward` standardises any input with *those*.
 
-    The statistics must be saved with the model, move and change dtype with it, and never be trained.
+    The statistics must be saved with the model, move and change dtype with it, and never be
+    trained.
     """,
     hints=(
         "Saved, moved and not trained: that is what a buffer is.",
@@ -604,8 +607,8 @@ Standardize = Exercise(
         Case("20 rows of 3 features", 3 + 2 * _numbers(20, 3), _numbers(5, 3)),
         Case("one new row, far from the training data", _numbers(8, 2), 100 + _numbers(1, 2)),
     ],
-    takeaway="A buffer is state without a gradient. Preprocessing that lives in the model cannot be "
-    "forgotten when the model is deployed.",
+    takeaway="A buffer is state without a gradient. Preprocessing that lives in the model cannot "
+    "be forgotten when the model is deployed.",
 )
 
 
@@ -671,8 +674,8 @@ class TrainsItsStatistics(nn.Module):
 
 
 @Standardize.mistake(
-    "Right arithmetic, no memory: your statistics are plain attributes, so the state dict is empty, "
-    "and a loaded copy goes on with its own. Register them as buffers."
+    "Right arithmetic, no memory: your statistics are plain attributes, so the state dict is "
+    "empty, and a loaded copy goes on with its own. Register them as buffers."
 )
 class ForgetsItsStatistics(nn.Module):
     def __init__(self, x):
@@ -698,8 +701,8 @@ class LeavesThemOut(nn.Module):
 
 
 @Standardize.mistake(
-    "One mean for all features: `x.mean()` without `dim=0` runs over everything. Each feature has its "
-    "own unit, and needs its own mean and deviation."
+    "One mean for all features: `x.mean()` without `dim=0` runs over everything. Each feature has "
+    "its own unit, and needs its own mean and deviation."
 )
 class MixesTheFeatures(nn.Module):
     def __init__(self, x):
@@ -712,8 +715,8 @@ class MixesTheFeatures(nn.Module):
 
 
 @Standardize.mistake(
-    "You standardise each input with its own statistics. Then one row alone becomes zeros or NaN, and "
-    "a whole batch that is far from the training data looks ordinary. Use what you stored."
+    "You standardise each input with its own statistics. Then one row alone becomes zeros or NaN, "
+    "and a whole batch that is far from the training data looks ordinary. Use what you stored."
 )
 class UsesTheNewBatch(nn.Module):
     def __init__(self, x):
@@ -748,8 +751,8 @@ modes = Prediction(
         "`eval()` sets one flag, `training`, on every module of the tree. Who reads that flag?",
         "`no_grad()` and `requires_grad` speak to autograd. Who computes the running statistics?",
     ),
-    takeaway="`eval()` speaks to layers, `no_grad()` to autograd, `requires_grad` to one tensor. None "
-    "does the work of another.",
+    takeaway="`eval()` speaks to layers, `no_grad()` to autograd, `requires_grad` to one tensor. "
+    "None does the work of another.",
 )
 
 
@@ -773,24 +776,24 @@ def modes():
 
 
 @modes.mistake(
-    "a: Dropout is the one layer that eval mode switches off altogether. During training it already "
-    "scales what survives, so nothing is left to correct."
+    "a: Dropout is the one layer that eval mode switches off altogether. During training it "
+    "already scales what survives, so nothing is left to correct."
 )
 def dropout_scales_in_eval():
     return {"a": nn.Dropout(0.5).training is False}
 
 
 @modes.mistake(
-    "b: in eval mode BatchNorm still normalises, with its running statistics instead of the batch's. "
-    "Only Dropout becomes the identity."
+    "b: in eval mode BatchNorm still normalises, with its running statistics instead of the "
+    "batch's. Only Dropout becomes the identity."
 )
 def batchnorm_is_off():
     return {"b": torch.equal(nn.Dropout(0.5).eval()(torch.ones(3)), torch.ones(3))}
 
 
 @modes.mistake(
-    "c: `eval()` sets a flag that layers read. Autograd does not read it: gradients are computed as "
-    "before. `no_grad()` or `inference_mode()` switch them off."
+    "c: `eval()` sets a flag that layers read. Autograd does not read it: gradients are computed "
+    "as before. `no_grad()` or `inference_mode()` switch them off."
 )
 def eval_stops_gradients():
     with torch.no_grad():
@@ -798,8 +801,8 @@ def eval_stops_gradients():
 
 
 @modes.mistake(
-    "d: `no_grad()` stops the recording of operations, not the operations. A layer in train mode goes "
-    "on dropping."
+    "d: `no_grad()` stops the recording of operations, not the operations. A layer in train mode "
+    "goes on dropping."
 )
 def no_grad_stops_dropout():
     return {"d": torch.equal(nn.Dropout(0.5).eval()(torch.ones(3)), torch.ones(3))}
@@ -825,7 +828,8 @@ BatchNorm = Exercise(
     Write `BatchNorm(features, eps=1e-5, momentum=0.1)` for inputs of shape `(n, features)`, so that
     it does what `nn.BatchNorm1d` does:
 
-    - parameters `weight` (ones) and `bias` (zeros), buffers `running_mean` (zeros) and `running_var`
+    - parameters `weight` (ones) and `bias` (zeros), buffers `running_mean` (zeros) and
+    `running_var`
       (ones), each of shape `(features,)`;
     - in train mode: normalise with the mean and the *biased* variance of the batch, and move the
       running statistics a tenth of the way (`momentum`) towards the batch's mean and *unbiased*
@@ -848,7 +852,8 @@ BatchNorm = Exercise(
             "third hint.",
         ),
         (
-            "<code>a leaf Variable that requires grad is being used in an in-place operation</code>",
+            "<code>a leaf Variable that requires grad is being used in an in-place "
+            "operation</code>",
             "A running statistic is a buffer, not a parameter.",
         ),
     ),
@@ -856,8 +861,9 @@ BatchNorm = Exercise(
         Case("two features, three batches of five rows", 2, 5 * _numbers(3, 5, 2) + 20),
         Case("one feature, two batches of two rows", 1, _numbers(2, 2, 1)),
     ],
-    takeaway="Two variances in one layer: the biased one normalises, the unbiased one is remembered. "
-    "What eval mode uses is a moving average over recent batches, no statistic of the data set.",
+    takeaway="Two variances in one layer: the biased one normalises, the unbiased one is "
+    "remembered. What eval mode uses is a moving average over recent batches, no "
+    "statistic of the data set.",
 )
 
 
@@ -963,8 +969,8 @@ class TakesTheNewAlmostWhole(_Attempt):
 
 
 @BatchNorm.mistake(
-    "You remember the biased variance. What normalises the batch is biased (divided by n); what goes "
-    "into `running_var` is unbiased (divided by n - 1)."
+    "You remember the biased variance. What normalises the batch is biased (divided by n); what "
+    "goes into `running_var` is unbiased (divided by n - 1)."
 )
 class RemembersTheBiasedVariance(_Attempt):
     def remember(self, x):
@@ -974,8 +980,8 @@ class RemembersTheBiasedVariance(_Attempt):
 
 
 @BatchNorm.mistake(
-    "You normalise with the unbiased variance, which is what `x.var(dim=0)` gives. The batch itself "
-    "is normalised with the biased one: `correction=0`."
+    "You normalise with the unbiased variance, which is what `x.var(dim=0)` gives. The batch "
+    "itself is normalised with the biased one: `correction=0`."
 )
 class NormalisesWithTheUnbiased(_Attempt):
     def statistics(self, x):
@@ -984,8 +990,8 @@ class NormalisesWithTheUnbiased(_Attempt):
 
 
 @BatchNorm.mistake(
-    "In eval mode your layer still uses the statistics of the batch, so that the answer for one row "
-    "depends on its neighbours. Use the running statistics there."
+    "In eval mode your layer still uses the statistics of the batch, so that the answer for one "
+    "row depends on its neighbours. Use the running statistics there."
 )
 class AlwaysUsesTheBatch(_Attempt):
     def statistics(self, x):
@@ -1007,8 +1013,8 @@ class RemembersInEvalToo(_Attempt):
 
 
 @BatchNorm.mistake(
-    "You already normalise with the running statistics while training. In train mode the batch's own "
-    "mean and variance do it; the running ones are for later."
+    "You already normalise with the running statistics while training. In train mode the batch's "
+    "own mean and variance do it; the running ones are for later."
 )
 class UsesTheAverageAtOnce(_Attempt):
     def statistics(self, x):
@@ -1043,7 +1049,8 @@ class DragsTheGraphAlong(_Attempt):
 
 
 @BatchNorm.mistake(
-    "The layer normalises and stops there: multiply by `self.weight` and add `self.bias` at the end."
+    "The layer normalises and stops there: multiply by `self.weight` and add `self.bias` at the "
+    "end."
 )
 class WithoutWeightAndBias(_Attempt):
     def forward(self, x):
@@ -1059,9 +1066,9 @@ FineTuned = Exercise(
     stars=3,
     minutes=15,
     ask="""
-    You have not seen this program. A pretrained `backbone` (with BatchNorm and Dropout inside) gets a
-    new `head`. Write `FineTuned(backbone, head)`, a module that computes `head(backbone(x))` and in
-    which *only the head* trains.
+    You have not seen this program. A pretrained `backbone` (with BatchNorm and Dropout inside)
+    gets a new `head`. Write `FineTuned(backbone, head)`, a module that computes
+    `head(backbone(x))` and in which *only the head* trains.
 
     The training loop belongs to somebody else: it calls `model.train()` before each epoch and hands
     every parameter that requires a gradient to an optimizer. Whatever it does, nothing in the
@@ -1073,8 +1080,8 @@ FineTuned = Exercise(
         "choice of Dropout. Which switch holds which?",
         "`model.train()` calls `train()` on every child. A module may have a `train` method of its "
         "own.",
-        "`def train(self, mode=True):` … call `super().train(mode)`, put the backbone back into eval "
-        "mode, return `self`.",
+        "`def train(self, mode=True):` … call `super().train(mode)`, put the backbone back into "
+        "eval mode, return `self`.",
     ),
     cases=lambda: [
         Case("a small backbone with BatchNorm and Dropout", *_pretrained()),
@@ -1189,8 +1196,8 @@ class TrainsEverything(_Joined):
 
 
 @FineTuned.mistake(
-    "The weights are frozen, the BatchNorm statistics and the Dropout are not: `requires_grad` means "
-    "nothing to them. The backbone must be in eval mode as well."
+    "The weights are frozen, the BatchNorm statistics and the Dropout are not: `requires_grad` "
+    "means nothing to them. The backbone must be in eval mode as well."
 )
 class FreezesWeightsOnly(_Joined):
     def __init__(self, backbone, head):

@@ -1,4 +1,4 @@
-"""Runs a learner's answer so that whatever it does becomes a value, and nothing of it stays behind."""
+"""Runs a learner's answer: whatever it does becomes a value, and nothing of it stays behind."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from helpers import runtime
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run did: the value it gave or the error it raised, what it printed and which warnings
-    it caused. ``arguments`` holds what it was called with, as the run left them."""
+    """What one run did.
+
+    The value it gave or the error it raised, what it printed and which warnings it caused;
+    ``arguments`` holds what it was called with, as the run left them.
+    """
 
     value: Any = None
     error: BaseException | None = None

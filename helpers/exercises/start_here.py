@@ -1,4 +1,4 @@
-"""The exercises of chapter 00: shapes, slopes, one training step, and a program that never learns."""
+"""The exercises of chapter 00: shapes, slopes, one step, and a program that never learns."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ sum_shape = Prediction(
     stars=1,
     minutes=2,
     ask="""
-    A column of three and a row of four are added: `torch.ones(3, 1) + torch.ones(4)`. Nobody wrote a
-    loop, and the shapes differ. Which shape has the sum? Write it as a tuple, for example `(2, 5)`.
+    A column of three and a row of four are added: `torch.ones(3, 1) + torch.ones(4)`. Nobody wrote
+    a loop, and the shapes differ. Which shape has the sum? Write it as a tuple, for example `(2,
+    5)`.
 
-    Run the cell as it is first. Then try a wrong answer on purpose, to hear how it answers. Then the
-    right one.
+    Run the cell as it is first. Then try a wrong answer on purpose, to hear how it answers. Then
+    the right one.
     """,
     hints=(
         "Write the two shapes below each other, aligned at the right: `3 1` and `4`. What is "
         "missing on the left counts as 1.",
         "Where one of two sizes is 1, that side is repeated to the size of the other.",
     ),
-    takeaway="Shapes are aligned at the right; a size of 1, or a missing one, is repeated. So every "
-    "item of the column meets every item of the row, and nothing is raised.",
+    takeaway="Shapes are aligned at the right; a size of 1, or a missing one, is repeated. So "
+    "every item of the column meets every item of the row, and nothing is raised.",
 )
 
 
@@ -100,8 +101,8 @@ slope = Exercise(
         Case("x · sin x at 0.5", _wave, 0.5),
         Case("relu at -1.0, where it is flat", torch.relu, -1.0),
     ],
-    takeaway="A result remembers the operations that made it. `backward()` walks them back and puts "
-    "the derivative into `.grad` of every leaf that asked for one.",
+    takeaway="A result remembers the operations that made it. `backward()` walks them back and "
+    "puts the derivative into `.grad` of every leaf that asked for one.",
 )
 
 
@@ -156,8 +157,8 @@ def never_walks_back(f, at):
 
 
 @slope.mistake(
-    "Your function gives `None`. `backward()` returns nothing: it puts the derivative into `x.grad`. "
-    "Return that, as a float."
+    "Your function gives `None`. `backward()` returns nothing: it puts the derivative into "
+    "`x.grad`. Return that, as a float."
 )
 def returns_what_backward_returns(f, at):
     x = torch.tensor(at, requires_grad=True)
@@ -174,7 +175,8 @@ def returns_a_tensor(f, at):
 
 
 @slope.mistake(
-    "You divide by `at`: that is the slope of a line from the origin to the curve, not of the curve."
+    "You divide by `at`: that is the slope of a line from the origin to the curve, not of the "
+    "curve."
 )
 def slope_from_the_origin(f, at):
     return f(torch.tensor(at)).item() / at
@@ -200,7 +202,8 @@ train_step = Exercise(
     ),
     help=(
         (
-            "<code>expected scalar type Long but found Float</code>, or a wrong number of dimensions",
+            "<code>expected scalar type Long but found Float</code>, or a wrong number of "
+            "dimensions",
             "A loss takes the prediction first and the target second.",
         ),
         (
@@ -329,8 +332,8 @@ def steps_first(model, x, y, loss_fn, optimizer):
 
 
 @train_step.mistake(
-    "You return the loss as a tensor. It holds on to everything that was computed for it, so a list "
-    "of such losses fills the memory. `loss.item()` is the number alone."
+    "You return the loss as a tensor. It holds on to everything that was computed for it, so a "
+    "list of such losses fills the memory. `loss.item()` is the number alone."
 )
 def returns_the_tensor(model, x, y, loss_fn, optimizer):
     loss = loss_fn(model(x), y)
@@ -382,9 +385,10 @@ train_digits = Exercise(
     hints=(
         "Overfit one batch with this very program. The loss stays where it starts, to the last "
         "digit. What does that say about the weights of the model?",
-        "Look at one weight of the *returned* model before and after a step. Then ask which tensors "
-        "the optimizer holds.",
-        "An optimizer holds the parameters it was given. It does not look up the name `model` again.",
+        "Look at one weight of the *returned* model before and after a step. Then ask which "
+        "tensors the optimizer holds.",
+        "An optimizer holds the parameters it was given. It does not look up the name `model` "
+        "again.",
     ),
     seconds=30,
     cases=lambda: [Case("300 digits for training, 200 others to judge", *_few_digits())],
@@ -466,9 +470,9 @@ def with_the_narrow_model(x, y):
 
 
 @train_digits.mistake(
-    "It runs, and the returned model still guesses: its weights are where they started. More epochs "
-    "or another learning rate cannot help, because the optimizer holds the parameters of another "
-    "model. Which one?"
+    "It runs, and the returned model still guesses: its weights are where they started. More "
+    "epochs or another learning rate cannot help, because the optimizer holds the parameters of "
+    "another model. Which one?"
 )
 def trains_longer(x, y):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))

@@ -1,0 +1,155 @@
+"""The data sets of the course, as tensors on the CPU."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from helpers import runtime
+
+
+class Split(NamedTuple):
+    """Inputs and targets, the rows to train on apart from the rows to test on."""
+
+    x_train: Float[Tensor, "train *features"]
+    y_train: Shaped[Tensor, "train *target"]
+    x_test: Float[Tensor, "test *features"]
+    y_test: Shaped[Tensor, "test *target"]
+
+
+def digits(test_fraction: float = 0.25, seed: int = 0) -> Split:
+    """1,797 handwritten digits, ``sklearn.datasets.load_digits``; no network needed.
+
+    Inputs are ``Float[Tensor, "n 1 8 8"]`` in [0, 1], 0 the background; targets are the classes 0
+    to 9, ``Int[Tensor, "n"]``, int64. ``seed`` decides which rows are test rows and the order of
+    all; each class has the same share of both parts. Raises ``ValueError`` unless ``test_fraction``
+    is between 0 and 1.
+    """
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    images = torch.from_numpy(source.images).float().div(16).unsqueeze(1)
+    classes = torch.from_numpy(source.target).long()
+    train, test = _shuffled_rows(len(classes), test_fraction, seed, stratify=source.target)
+    return Split(images[train], classes[train], images[test], classes[test])
+
+
+def diabetes(test_fraction: float = 0.25, seed: int = 0) -> Split:
+    """442 patients, ``sklearn.datasets.load_diabetes(scaled=False)``; no network needed.
+
+    Inputs are 10 measurements at baseline (age, sex, body-mass index, blood pressure and six blood
+    values), ``Float[Tensor, "n 10"]``. The target is the progression of the disease one year later,
+    ``Float[Tensor, "n 1"]``. Every column is standardised with the mean and the standard deviation
+    of the training rows, so its unit is one training standard deviation. ``seed`` decides which
+    rows are test rows and the order of all. Raises ``ValueError`` unless ``test_fraction`` is
+    between 0 and 1.
+    """
+    from sklearn.datasets import load_diabetes
+
+    source = load_diabetes(scaled=False)
+    x = torch.from_numpy(source.data)
+    y = torch.from_numpy(source.target).unsqueeze(1)
+    train, test = _shuffled_rows(len(x), test_fraction, seed, stratify=None)
+    x, y = _standardised(x, train), _standardised(y, train)
+    return Split(x[train], y[train], x[test], y[test])
+
+
+def image_data(source: str | None = None) -> Split:
+    """Images to classify: ``source``, else ``TUTORIAL_DATA``, else ``"digits"``.
+
+    ``"fashion_mnist"`` (60,000 and 10,000 images, 1×28×28) and ``"cifar10"`` (50,000 and 10,000,
+    3×32×32) are downloaded once, by torchvision, into ``runtime.scratch("downloads")``. Inputs are
+    ``Float[Tensor, "n c h w"]``, float32 in [0, 1]; targets are int64 classes. One printed line
+    says what was loaded. Raises ``ValueError`` for an unknown name and ``ConnectionError`` if a
+    download fails; another data set is never loaded in its place.
+    """
+    name = source or os.environ.get("TUTORIAL_DATA") or "digits"
+    if name not in _IMAGE_SOURCES:
+        known = ", ".join(map(repr, _IMAGE_SOURCES))
+        raise ValueError(
+            f"unknown data set {name!r}: it must be one of {known}, as the argument of image_data "
+            "or in TUTORIAL_DATA"
+        )
+    split = _IMAGE_SOURCES[name]()
+    shape = "×".join(map(str, split.x_train.shape[1:]))
+    print(f"{name}: {len(split.x_train)} training and {len(split.x_test)} test images, {shape}")
+    return split
+
+
+def _fashion_mnist() -> Split:
+    from torchvision.datasets import FashionMNIST
+
+    return _from_torchvision("fashion_mnist", FashionMNIST)
+
+
+def _cifar10() -> Split:
+    from torchvision.datasets import CIFAR10
+
+    return _from_torchvision("cifar10", CIFAR10)
+
+
+_IMAGE_SOURCES: dict[str, Callable[[], Split]] = {
+    "digits": digits,
+    "fashion_mnist": _fashion_mnist,
+    "cifar10": _cifar10,
+}
+
+
+def _from_torchvision(name: str, dataset: Callable[..., Any]) -> Split:
+    home = runtime.scratch("downloads") / name
+    if not home.exists():
+        _download(name, dataset, home)
+    return Split(
+        *_as_tensors(dataset(home, train=True)),
+        *_as_tensors(dataset(home, train=False)),
+    )
+
+
+def _download(name: str, dataset: Callable[..., Any], home: Path) -> None:
+    """Fill ``home``, which comes into being only when everything is there."""
+    # torchvision takes any file of the right name for a good one once it is unpacked, so what is
+    # interrupted must not bear the final name.
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f"{name}-") as unfinished:
+        partial = Path(unfinished, name)
+        try:
+            dataset(partial, train=True, download=True)
+        except Exception as error:
+            raise ConnectionError(
+                f"the download of {name!r} failed ({type(error).__name__}: {error}). Try again "
+                "when the network is there; image_data('digits') needs none"
+            ) from error
+        partial.rename(home)
+
+
+def _as_tensors(dataset: Any) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
+    """A torchvision data set of uint8 images, (n, h, w) or (n, h, w, c), as inputs and targets."""
+    images = torch.as_tensor(dataset.data)
+    images = images.unsqueeze(1) if images.ndim == 3 else images.movedim(-1, 1)
+    return images.float().div(255).contiguous(), torch.as_tensor(dataset.targets).long()
+
+
+def _shuffled_rows(
+    n: int, test_fraction: float, seed: int, stratify: Any
+) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+    """Rows to train on and rows to test on, in the same share for each value of ``stratify``."""
+    from sklearn.model_selection import train_test_split
+
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
+    train, test = train_test_split(
+        torch.arange(n).numpy(), test_size=test_fraction, random_state=seed, stratify=stratify
+    )
+    return torch.from_numpy(train), torch.from_numpy(test)
+
+
+def _standardised(
+    values: Float[Tensor, "n columns"], train: Int[Tensor, " train"]
+) -> Float[Tensor, "n columns"]:
+    """Float32 columns in units of the training rows' standard deviation, around their mean."""
+    std, mean = torch.std_mean(values[train], dim=0)
+    return ((values - mean) / std).float()

@@ -1,0 +1,202 @@
+"""Errors and warnings that a chapter shows on purpose: required to happen, and shown short.
+
+::
+
+    with expect_error(RuntimeError, match="same dtype"):
+        torch.ones(2) @ torch.ones(2, dtype=torch.float64)
+"""
+
+import importlib.metadata
+import re
+import sys
+import textwrap
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+
+LONGEST = 300  # characters of a message in its short form
+WIDTH = 100  # columns at which it wraps
+
+
+class ExpectationError(AssertionError):
+    """The block did not do what the chapter says it does."""
+
+
+def expect_error(
+    kind: type[BaseException], match: str, *, since: str | None = None, until: str | None = None
+) -> AbstractContextManager[None]:
+    """Require that the block raises ``kind`` with ``match`` in its message, and show it short.
+
+    ``match`` is a plain substring. A subclass of ``kind`` will do. Where the block raises nothing,
+    another type or another message, this raises ``ExpectationError``, from the error that came;
+    an interrupt passes through. ``since`` and ``until`` are the first and the last version of torch
+    ("2.12") for which the chapter claims this; with any other, the block may raise ``kind`` or not.
+    """
+    return _ExpectedError(_Claim(kind, match, since, until), _print_short)
+
+
+def show_traceback(
+    kind: type[BaseException], match: str, *, since: str | None = None, until: str | None = None
+) -> AbstractContextManager[None]:
+    """Like ``expect_error``, but print the traceback as Python does, from the block's own line."""
+    return _ExpectedError(_Claim(kind, match, since, until), _print_traceback)
+
+
+@contextmanager
+def expect_warning(
+    kind: type[Warning], match: str, *, since: str | None = None, until: str | None = None
+) -> Iterator[None]:
+    """Require that the block emits a warning ``kind`` with ``match`` in it, and show it short.
+
+    It is seen on every run, also where Python or torch would warn only once. Other warnings, and
+    errors, take their usual way. Raises ``ExpectationError`` if no such warning comes. ``since``
+    and ``until`` as for ``expect_error``.
+    """
+    claim = _Claim(kind, match, since, until)
+    if not claim.applies():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", kind)
+            yield
+        return
+    with _warnings_of(claim) as seen:
+        yield
+    if not seen:
+        raise claim.failed("no such warning came")
+    _print_short(seen[0], match)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    kind: type[BaseException]
+    match: str
+    since: str | None
+    until: str | None
+
+    def __post_init__(self) -> None:
+        if not self.match.strip():
+            raise ValueError(
+                f"match is empty: give words from the message that tell this {self.kind.__name__} "
+                "from others"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.kind.__name__} with {self.match!r} in its message"
+
+    def fits(self, error: BaseException) -> bool:
+        return isinstance(error, self.kind) and self.match in str(error)
+
+    def applies(self) -> bool:
+        """Whether the claim is about the installed torch; if not, say so."""
+        since, until = _numbers(self.since or "0"), _numbers(self.until or "9999")
+        installed = _numbers(_torch_version())
+        # "2.13" stands for all of 2.13.x: compare as many numbers as the limit has.
+        if since <= installed and installed[: len(until)] <= until:
+            return True
+        limits = {"since": self.since, "until": self.until}.items()
+        about = " and ".join(f"{word} {version}" for word, version in limits if version)
+        print(
+            f"{self.kind.__name__}: about torch {about}. You have torch {_torch_version()}, which "
+            "may do otherwise."
+        )
+        return False
+
+    def failed(self, instead: str) -> ExpectationError:
+        return ExpectationError(
+            f"expected {self}, but {instead}. If you have not changed the cell, torch may have "
+            f"changed since it was written: you have torch {_torch_version()}"
+        )
+
+
+@dataclass(frozen=True)
+class _ExpectedError(AbstractContextManager):
+    claim: _Claim
+    show: Callable[[BaseException, str], None]
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        expected = isinstance(error, self.claim.kind)
+        if error is not None and not expected and not isinstance(error, Exception):
+            return False  # an interrupt or an exit is meant for the kernel
+        if not self.claim.applies():
+            return expected
+        if error is None:
+            raise self.claim.failed("the block raised nothing")
+        if not self.claim.fits(error):
+            raise self.claim.failed(f"the block raised {_headline(error)}") from error
+        self.show(error, self.claim.match)
+        return True
+
+
+@contextmanager
+def _warnings_of(claim: _Claim) -> Iterator[list[Warning]]:
+    """Collect the warnings that fit the claim; the filters in force decide about all others."""
+    seen: list[Warning] = []
+    show_other = warnings.showwarning
+
+    def show(message, category, *place) -> None:
+        if claim.fits(message):
+            seen.append(message)
+        else:
+            show_other(message, category, *place)
+
+    with warnings.catch_warnings(), _torch_warns_always():
+        # (?-i: because the filter would ignore case.
+        warnings.filterwarnings("always", f"(?s:.*)(?-i:{re.escape(claim.match)})", claim.kind)
+        warnings.showwarning = show  # catch_warnings puts the former one back
+        yield seen
+
+
+@contextmanager
+def _torch_warns_always() -> Iterator[None]:
+    """Let torch's C++ side repeat the warnings that it gives once per process."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        yield
+    finally:
+        torch.set_warn_always(before)
+
+
+def _print_short(error: BaseException, match: str) -> None:
+    print(textwrap.fill(_headline(error, match), WIDTH, subsequent_indent="    "))
+
+
+def _print_traceback(error: BaseException, match: str) -> None:
+    print("".join(traceback.format_exception(error)), end="")
+
+
+def _headline(error: BaseException, match: str = "") -> str:
+    """The type and the message up to the line with ``match``, or the part around it if long."""
+    message = str(error)
+    start = message.find(match)
+    stop = start + len(match)
+    line_end = message.find("\n", stop)
+    text = message if line_end < 0 else message[:line_end]
+    if len(text) > LONGEST:
+        first = max(0, min(start - (LONGEST - len(match)) // 2, len(text) - LONGEST))
+        last = max(first + LONGEST, stop)
+        text = "…" * (first > 0) + text[first:last] + "…" * (last < len(text))
+    return f"{type(error).__name__}: {' '.join(text.split())}"
+
+
+def _torch_version() -> str:
+    return importlib.metadata.version("torch")
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release numbers of a version: ``"2.14.1+cu130"`` gives ``(2, 14, 1)``."""
+    release = re.match(r"\d+(\.\d+)*", version)
+    if release is None:
+        raise ValueError(f"version {version!r}: give numbers with dots between them, as in '2.12'")
+    return tuple(int(number) for number in release[0].split("."))

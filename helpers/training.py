@@ -1,0 +1,126 @@
+"""The training loop of chapter 00, for the chapters after it."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+Batch = Sequence[Shaped[Tensor, "..."]]
+LossFunction = Callable[[Tensor, Tensor], Tensor]
+
+
+def step(
+    model: nn.Module, batch: Batch, loss_fn: LossFunction, optimizer: Optimizer
+) -> Float[Tensor, ""]:
+    """Take one gradient step on the batch ``(x, y)``; return its loss from before the step."""
+    x, y = batch
+    optimizer.zero_grad()
+    loss = loss_fn(model(x), y)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    loss_fn: LossFunction,
+    optimizer: Optimizer,
+    epochs: int,
+    step: Callable[..., Tensor] = step,
+) -> list[float]:
+    """Train for ``epochs`` passes over ``batches``; return the mean loss per sample of each.
+
+    ``batches`` gives pairs ``(x, y)`` each time it is gone over: a ``DataLoader`` or a list. They
+    are moved to the device of the model's first parameter. ``loss_fn`` is a mean over its batch.
+    The model is left in train mode. ``step(model, batch, loss_fn, optimizer)`` takes one step and
+    returns the loss without its graph; pass your own to change what a step is.
+
+    Raises ``ValueError`` for negative ``epochs`` and for an epoch without batches, and
+    ``FloatingPointError`` at the end of an epoch in which a loss was not finite.
+    """
+    if epochs < 0:
+        raise ValueError(f"epochs must be at least 0, got {epochs}")
+    model.train()
+    history = []
+    for epoch in range(1, epochs + 1):
+        losses, sizes = [], []
+        for batch in _on_device_of(model, batches):
+            losses.append(step(model, batch, loss_fn, optimizer))
+            sizes.append(len(batch[0]))
+        if not losses:
+            raise ValueError(
+                f"batches gave no batch in epoch {epoch}: a generator can be read once; pass a "
+                "DataLoader or a list"
+            )
+        history.append(_finite_mean(torch.stack(losses), sizes, epoch))
+    return history
+
+
+class Evaluation(NamedTuple):
+    """Means over samples: the loss, and the share of samples whose class is predicted right."""
+
+    loss: float
+    accuracy: float
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFunction) -> Evaluation:
+    """The model's loss and accuracy in eval mode, without gradients.
+
+    The model gives logits ``(n, classes)``, of which the largest is the prediction; ``y`` holds
+    classes ``(n,)``. ``loss_fn`` is a mean over its batch. Every submodule gets its own mode back.
+    Raises ``ValueError`` if ``batches`` is empty.
+    """
+    losses, hits, sizes = [], [], []
+    with _eval_mode(model):
+        for x, y in _on_device_of(model, batches):
+            logits = model(x)
+            losses.append(loss_fn(logits, y))
+            hits.append((logits.argmax(dim=1) == y).float().mean())
+            sizes.append(len(x))
+    if not sizes:
+        raise ValueError("batches is empty: pass at least one batch (x, y) to evaluate on")
+    return Evaluation(
+        _mean_per_sample(torch.stack(losses), sizes), _mean_per_sample(torch.stack(hits), sizes)
+    )
+
+
+def _on_device_of(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    for batch in batches:
+        yield [tensor.to(device) for tensor in batch]
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _finite_mean(losses: Float[Tensor, " steps"], sizes: list[int], epoch: int) -> float:
+    # Looked at once an epoch: a look at each step would make an accelerator wait.
+    mean = _mean_per_sample(losses, sizes)
+    finite = losses.isfinite()
+    if not finite.all():
+        number = int((~finite).nonzero()[0]) + 1
+        raise FloatingPointError(
+            f"the loss is {losses[number - 1].item()} in step {number} of epoch {epoch}: lower the "
+            "learning rate, or look for infinite values in the inputs"
+        )
+    return mean
+
+
+def _mean_per_sample(means: Float[Tensor, " steps"], sizes: list[int]) -> float:
+    weights = torch.tensor(sizes, device=means.device, dtype=means.dtype)
+    return ((means * weights).sum() / weights.sum()).item()

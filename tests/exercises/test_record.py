@@ -1,0 +1,124 @@
+"""Progress is never lost in the intact part of its file, and never raises."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from helpers import exercises
+from helpers.exercises import record
+
+
+def test_the_best_state_is_kept():
+    assert record.note("module.Linear", "tried") == ""
+    record.note("module.Linear", "right")
+    record.note("module.Linear", "tried")
+    assert record.states() == {"module.Linear": "right"}
+
+
+def test_noting_the_same_again_writes_nothing():
+    record.note("module.Linear", "right")
+    before = record.path().read_bytes()
+    record.note("module.Linear", "right")
+    record.note("module.Linear", "tried")
+    assert record.path().read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("prefix", "left"),
+    [
+        ("module.Linear", {"module.listed": "right", "start_here.slope": "tried"}),
+        ("module", {"start_here.slope": "tried"}),
+        ("", {}),
+    ],
+)
+def test_one_exercise_one_chapter_or_all_can_be_forgotten(prefix, left):
+    record.note("module.Linear", "right")
+    record.note("module.listed", "right")
+    record.note("start_here.slope", "tried")
+    assert record.forget(prefix) == ""
+    assert record.states() == left
+
+
+def test_progress_after_a_reset_counts():
+    record.note("module.Linear", "right")
+    record.forget()
+    record.note("module.Linear", "tried")
+    assert record.states() == {"module.Linear": "tried"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'{"exercise": "module.listed", "sta',
+        b"\xff\xfe\x00 not text",
+        b"[1, 2]",
+        b"null",
+        b'{"exercise": 3, "state": "right"}',
+        b'{"exercise": "module.listed", "state": "perfect"}',
+        b'{"reset": 7}',
+        b"[" * 5000,
+    ],
+)
+def test_a_damaged_line_costs_no_other(damage):
+    record.note("module.Linear", "right")
+    with open(record.path(), "ab") as file:
+        file.write(damage)  # and no line end
+    assert record.states() == {"module.Linear": "right"}
+    assert record.note("start_here.slope", "tried") == ""
+    assert record.states() == {"module.Linear": "right", "start_here.slope": "tried"}
+
+
+def test_a_file_that_cannot_be_written_is_said_and_not_raised():
+    record.path().mkdir()
+    trouble = record.note("module.Linear", "right")
+    assert "could not be saved" in trouble and str(record.path()) in trouble
+    assert record.states() == {}
+    card = exercises.find("module.listed").check(exercises.find("module.listed").answer_right)
+    assert card.state == "right"
+    assert any("could not be saved" in text for _, text in card.rows)
+
+
+def test_two_kernels_writing_at_once_lose_nothing(tmp_path):
+    code = (
+        "import sys\n"
+        "from helpers.exercises import record\n"
+        "for n in range(100):\n"
+        "    assert record.note(f'{sys.argv[1]}.{n}', 'right') == ''\n"
+    )
+    environment = {**os.environ, "TUTORIAL_SCRATCH": str(tmp_path)}
+    kernels = [
+        subprocess.Popen([sys.executable, "-c", code, name], env=environment) for name in "ab"
+    ]
+    assert [kernel.wait() for kernel in kernels] == [0, 0]
+    assert len(record.states()) == 200
+
+
+def test_the_overview_counts_and_shows():
+    record.note("module.listed", "right")
+    record.note("module.Linear", "tried")
+    overview = exercises.progress()
+    assert "01 Module: 1 of" in str(overview)
+    assert "● What does the module list?" in str(overview)
+    assert "◐ Build" in overview._repr_html_() and "○" in overview._repr_html_()
+
+
+def test_reset_forgets_and_shows_what_is_left():
+    record.note("module.listed", "right")
+    record.note("start_here.slope", "right")
+    assert "00 Start here: 1 of" in str(exercises.reset("module"))
+    assert record.states() == {"start_here.slope": "right"}
+
+
+@pytest.mark.parametrize("name", ["modul", "module.nothing", "01", 3])
+def test_resetting_what_is_unknown_lists_what_is_known(name):
+    record.note("module.listed", "right")
+    with pytest.raises(KeyError, match=r"module.*module\.Linear"):
+        exercises.reset(name)
+    assert record.states() == {"module.listed": "right"}
+
+
+def test_an_unknown_exercise_lists_the_known_ones():
+    with pytest.raises(KeyError, match=r"unknown exercise 'module.linaer'.*module\.Linear"):
+        exercises.find("module.linaer")

@@ -1,0 +1,142 @@
+"""An answer that is run leaves nothing behind, and whatever it does is reported."""
+
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.exercises.sandbox import TookTooLong, run, undisturbed
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_what_is_returned_printed_and_warned_is_reported():
+    def answer():
+        print("hello")
+        warnings.warn("careful", UserWarning, stacklevel=1)
+        return 42
+
+    outcome = run(answer, seed=0, seconds=5)
+    assert (outcome.value, outcome.error, outcome.printed) == (42, None, "hello\n")
+    assert outcome.warned == ("UserWarning: careful",)
+
+
+def test_nothing_is_printed_on_the_way(capsys):
+    run(lambda: print("hello"), seed=0, seconds=5)
+    assert capsys.readouterr().out == ""
+
+
+def test_only_the_first_characters_of_a_flood_are_kept():
+    outcome = run(lambda: [print("x" * 999) for _ in range(1000)], seed=0, seconds=5)
+    assert outcome.printed.startswith("x" * 999) and len(outcome.printed) <= 2000
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), GeneratorExit(), MemoryError()])
+def test_every_exception_becomes_part_of_the_outcome(error):
+    def answer():
+        raise error
+
+    outcome = run(answer, seed=0, seconds=5)
+    assert outcome.error is error and outcome.value is None
+
+
+def test_an_interrupt_passes_through():
+    def answer():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(answer, seed=0, seconds=5)
+
+
+def test_the_same_seed_draws_the_same_numbers():
+    first, again, other = (run(draw, seed=seed, seconds=5).value for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
+def test_what_takes_too_long_is_stopped():
+    start = time.monotonic()
+    outcome = run(lambda: time.sleep(30), seed=0, seconds=0.1)
+    assert isinstance(outcome.error, TookTooLong) and time.monotonic() - start < 20
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
+def test_an_answer_that_catches_everything_is_stopped_by_a_later_alarm():
+    def stubborn():
+        for _ in range(2):
+            try:
+                time.sleep(30)
+            except BaseException:
+                continue
+        time.sleep(30)
+
+    assert isinstance(run(stubborn, seed=0, seconds=0.1).error, TookTooLong)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
+def test_the_alarm_of_the_program_around_it_comes_back():
+    def before(signum, frame):
+        pass
+
+    previous = signal.signal(signal.SIGALRM, before)
+    try:
+        run(lambda: None, seed=0, seconds=0.05)
+        assert signal.getsignal(signal.SIGALRM) is before
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_without_alarms_it_runs_all_the_same():
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(run(lambda: 7, seed=0, seconds=0.001)))
+    thread.start()
+    thread.join()
+    assert outcomes[0].value == 7
+
+
+def test_the_readers_random_state_and_settings_come_back():
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    wanted = draw()
+    random.seed(1)
+    np.random.seed(2)
+    torch.manual_seed(3)
+    with undisturbed():
+        run(draw, seed=9, seconds=5)
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+    assert draw() == wanted
+    assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
+
+
+def test_they_come_back_after_an_error_too():
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    with pytest.raises(ValueError, match="on purpose"), undisturbed():
+        torch.rand(5)
+        raise ValueError("on purpose")
+    assert torch.equal(torch.rand(1), wanted)
+
+
+def test_gradients_are_on_inside_and_as_before_outside():
+    with torch.no_grad():
+        with undisturbed():
+            assert torch.is_grad_enabled()
+        assert not torch.is_grad_enabled()
+
+
+def test_the_standard_output_is_the_same_afterwards():
+    before = sys.stdout
+    run(lambda: print("x"), seed=0, seconds=5)
+    assert sys.stdout is before

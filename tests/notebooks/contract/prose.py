@@ -1,0 +1,98 @@
+"""Rules on what the markdown cells link to and show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat.v4
+from nbformat import NotebookNode
+
+from helpers.chapters import Chapter
+from tests.notebooks.contract.cells import markdown_cells, name
+
+NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
+
+
+def links_resolve(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
+    """Relative links lead to a file and a heading that exist; others are https."""
+    for cell in markdown_cells(nb):
+        for target in targets(cell.source):
+            problem = _problem(target, nb)
+            if problem:
+                yield f"{name(cell)} links to {target!r}: {problem}"
+
+
+def images_have_text(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
+    """Every image in the prose has an alternative text."""
+    for cell in markdown_cells(nb):
+        text = without_code(cell.source)
+        images = re.findall(r"!\[\s*\]\(|<img\b(?![^>]*\balt=[\"'][^\"'])[^>]*>", text)
+        for image in images:
+            yield f"{name(cell)} has an image without alternative text: {image}"
+
+
+def headings(markdown: str) -> list[tuple[int, str]]:
+    """The level and the text of each heading."""
+    found = re.findall(r"^ {0,3}(#{1,6}) +(.*?)(?: +#+)? *$", _without_fences(markdown), re.M)
+    return [(len(marks), text) for marks, text in found]
+
+
+def targets(markdown: str) -> list[str]:
+    """Where the links and images in a text lead to."""
+    forms = r"\]\(\s*<?([^\s)>]+)|^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)|\b(?:href|src)=[\"']([^\"']+)"
+    found = re.findall(forms, without_code(markdown), re.MULTILINE)
+    found += [(link, "", "") for link in re.findall(r"<(\w+://[^>\s]+)>", without_code(markdown))]
+    return ["".join(groups) for groups in found]
+
+
+def without_code(markdown: str) -> str:
+    """The text without its code blocks and code spans."""
+    return re.sub(r"(`+)(?!`).*?(?<!`)\1(?!`)", "", _without_fences(markdown), flags=re.DOTALL)
+
+
+def _without_fences(markdown: str) -> str:
+    return re.sub(r"^ *(```+|~~~+).*?^ *\1[`~]*\s*?$", "", markdown, flags=re.DOTALL | re.M)
+
+
+def _problem(target: str, nb: NotebookNode) -> str | None:
+    """What is wrong with a link in ``nb``; None if nothing is."""
+    if re.match(r"\w[\w+.-]*:", target):
+        return None if target.startswith("https://") else "links to other places must be https"
+    path, _, anchor = unquote(target).partition("#")
+    file = (NOTEBOOKS / path).resolve()
+    if NOTEBOOKS.parent not in file.parents and file != NOTEBOOKS.parent:
+        return "it lies outside the repository"
+    if not file.exists():
+        return "there is no such file"
+    if anchor and anchor not in _anchors(file if path else None, nb):
+        return f"there is no heading with the anchor {anchor!r}"
+    return None
+
+
+def _anchors(file: Path | None, nb: NotebookNode) -> set[str]:
+    """The anchors of a file's headings, or of the notebook's own."""
+    if file is None:
+        sources = [cell.source for cell in markdown_cells(nb)]
+    elif file.suffix == ".ipynb":
+        cells = markdown_cells(nbformat.v4.reads(file.read_text("utf-8")))
+        sources = [cell.source for cell in cells]
+    else:
+        return {_github_anchor(text) for _, text in headings(file.read_text("utf-8"))}
+    return {_lab_anchor(text) for source in sources for _, text in headings(source)}
+
+
+def _lab_anchor(heading: str) -> str:
+    """JupyterLab's anchor: the heading's rendered text, its spaces replaced."""
+    return _rendered(heading).replace(" ", "-")
+
+
+def _github_anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", _rendered(heading).lower()).replace(" ", "-")
+
+
+def _rendered(heading: str) -> str:
+    linked = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[`*]|(?<!\w)_|_(?!\w)", "", linked)

@@ -1,0 +1,243 @@
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytest import MonkeyPatch
+
+from helpers import runtime
+
+PLAIN_NAMES = st.from_regex(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]{0,9}(/[a-z0-9_-]+)?", fullmatch=True)
+
+
+def draws():
+    return random.random(), np.random.rand(), torch.rand(()).item()
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """A function that makes torch claim ``count`` accelerators of a type, or none."""
+
+    def claim(kind, count):
+        found = None if kind is None else torch.device(kind)
+        monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: found)
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+
+    monkeypatch.delenv("TUTORIAL_DEVICE", raising=False)
+    return claim
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The directory in which temporary directories of the process are made."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    runtime._temporary_root.cache_clear()
+    yield tmp_path
+    runtime._temporary_root.cache_clear()
+
+
+@given(n=st.integers(0, 2**32 - 1))
+def test_the_same_seed_repeats_the_draws_of_all_three_generators(n):
+    runtime.seed(n)
+    first = draws()
+    assert all(value != again for value, again in zip(first, draws(), strict=True))
+    runtime.seed(n)
+    assert draws() == first
+
+
+@pytest.mark.parametrize("wrong", [True, 1.0, "1", None])
+def test_a_seed_that_is_no_int_is_a_type_error(wrong):
+    with pytest.raises(TypeError):
+        runtime.seed(wrong)
+
+
+@given(n=st.integers(max_value=-1) | st.integers(min_value=2**32))
+def test_a_seed_out_of_range_is_refused_and_named(n):
+    with pytest.raises(ValueError, match=re.escape(str(n))):
+        runtime.seed(n)
+
+
+@pytest.mark.parametrize("kind, expected", [(None, "cpu"), ("cuda", "cuda"), ("mps", "mps")])
+def test_without_a_wish_the_device_is_the_accelerator_or_else_the_cpu(accelerator, kind, expected):
+    accelerator(kind, count=1)
+    assert runtime.device() == torch.device(expected)
+
+
+def test_an_accelerator_counts_only_when_it_is_available(monkeypatch):
+    asked = []
+    monkeypatch.delenv("TUTORIAL_DEVICE", raising=False)
+    monkeypatch.setattr(
+        torch.accelerator,
+        "current_accelerator",
+        lambda check_available=False: asked.append(check_available),
+    )
+    runtime.device()
+    assert asked == [True]
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda", "cuda:0", "cuda:1"])
+def test_each_device_that_is_there_can_be_asked_for(accelerator, monkeypatch, name):
+    accelerator("cuda", count=2)
+    monkeypatch.setenv("TUTORIAL_DEVICE", name)
+    assert runtime.device() == torch.device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:2", "mps", "meta", "cpu ", "0"])
+def test_a_device_that_is_not_there_is_refused_with_a_list_of_those_that_are(
+    accelerator, monkeypatch, name
+):
+    accelerator("cuda", count=2)
+    monkeypatch.setenv("TUTORIAL_DEVICE", name)
+    with pytest.raises(ValueError) as caught:
+        runtime.device()
+    for named in (name, "cpu", "cuda", "cuda:0", "cuda:1"):
+        assert repr(named) in str(caught.value)
+
+
+def test_threads_are_what_was_asked_for():
+    before = torch.get_num_threads()
+    try:
+        for n in (2, 1):
+            runtime.threads(n)
+            assert torch.get_num_threads() == n
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_fewer_than_one_thread_is_refused(n):
+    with pytest.raises(ValueError, match=f"got {n}"):
+        runtime.threads(n)
+
+
+@pytest.mark.parametrize("value, expected", [("", False), ("0", False), ("1", True), ("yes", True)])
+def test_strict_is_anything_but_nothing_and_zero(monkeypatch, value, expected):
+    monkeypatch.setenv("TUTORIAL_STRICT", value)
+    assert runtime.strict() is expected
+
+
+def test_strict_is_off_when_unset(monkeypatch):
+    monkeypatch.delenv("TUTORIAL_STRICT", raising=False)
+    assert runtime.strict() is False
+
+
+@settings(max_examples=25)
+@given(name=PLAIN_NAMES)
+def test_a_scratch_directory_exists_and_lies_where_the_reader_wants_it(name):
+    with tempfile.TemporaryDirectory() as root, MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("TUTORIAL_SCRATCH", root)
+        path = runtime.scratch(name)
+        assert path.is_dir()
+        assert Path(root).absolute() in path.parents
+        assert runtime.scratch(name) == path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/../b", "a/..", "/x", "a//b", "a/", "C:x", "a\\b", "~", "a b", ".x"],
+)
+def test_a_scratch_name_that_could_lead_elsewhere_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("TUTORIAL_SCRATCH", str(tmp_path))
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
+        runtime.scratch(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_lies_in_the_checkout_from_any_working_directory(tmp_path, monkeypatch):
+    monkeypatch.delenv("TUTORIAL_SCRATCH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert runtime.scratch_root() == Path(runtime.__file__).parents[1] / "scratch"
+
+
+@pytest.mark.parametrize("project_file", [None, '[project]\nname = "another"\n'])
+def test_scratch_lies_in_the_working_directory_outside_a_checkout(
+    tmp_path, monkeypatch, project_file
+):
+    installed = tmp_path / "site-packages"
+    (installed / "helpers").mkdir(parents=True)
+    if project_file is not None:
+        (installed / "pyproject.toml").write_text(project_file)
+    monkeypatch.delenv("TUTORIAL_SCRATCH", raising=False)
+    monkeypatch.setattr(runtime, "__file__", str(installed / "helpers" / "runtime.py"))
+    monkeypatch.chdir(tmp_path)
+    assert runtime.scratch("00") == tmp_path / "scratch" / "00"
+
+
+def block_with_a_file(root, monkeypatch):
+    root.write_text("in the way")
+
+
+def make_read_only(root, monkeypatch):
+    # Permissions do not stop an administrator, so the answer of the system is replaced.
+    monkeypatch.setattr(os, "access", lambda path, mode: root not in Path(path).parents)
+
+
+@pytest.mark.parametrize("obstacle", [block_with_a_file, make_read_only])
+def test_where_nothing_can_be_written_scratch_is_temporary_and_one_line_says_so(
+    temporary, monkeypatch, capsys, obstacle
+):
+    root = temporary / "wanted"
+    monkeypatch.setenv("TUTORIAL_SCRATCH", str(root))
+    obstacle(root, monkeypatch)
+    path = runtime.scratch("00")
+    said = capsys.readouterr().out
+    assert path.is_dir() and root not in path.parents and temporary in path.parents
+    assert said.count("\n") == 1 and str(path) in said
+    assert runtime.scratch("00") == path
+
+
+def test_the_report_describes_this_process(monkeypatch):
+    monkeypatch.setenv("TUTORIAL_DEVICE", "cpu")
+    report = runtime.report()
+    assert report.python == ".".join(map(str, sys.version_info[:3]))
+    assert report.torch == torch.__version__
+    assert report.device == "cpu"
+    assert report.threads == torch.get_num_threads()
+    assert report.scratch == runtime.scratch_root()
+    assert 1 <= report.cores <= os.cpu_count()
+    assert not report.colab
+
+
+def test_the_report_does_not_import_torchvision():
+    code = "import sys; import helpers.runtime as runtime; runtime.report(); "
+    code += "print('torchvision' in sys.modules)"
+    root = Path(runtime.__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert run.stdout.strip() == "False", run.stderr
+
+
+def test_the_report_knows_colab_by_its_module(monkeypatch):
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    assert runtime.report().colab
+    assert "yes" in str(runtime.report())
+
+
+def test_all_cores_count_where_the_system_does_not_say_which_are_allowed(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert runtime.report().cores == os.cpu_count()
+
+
+def test_the_report_shows_every_value_in_text_and_in_html():
+    report = runtime.Report("3", "2<b>", "0", "cpu", 2, 1, False, Path("a&b"))
+    text, page = str(report), report._repr_html_()
+    for label, value in report.rows():
+        assert re.search(rf"^{label} +{re.escape(value)}$", text, re.MULTILINE)
+        assert label in page
+    assert "2&lt;b&gt;" in page and "a&amp;b" in page
+
+
+def test_the_values_of_the_printed_report_stand_in_one_column():
+    report = runtime.report()
+    starts = {
+        line.rindex(value)
+        for line, (_, value) in zip(str(report).splitlines(), report.rows(), strict=True)
+    }
+    assert len(starts) == 1

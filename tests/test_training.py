@@ -1,0 +1,278 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.data import DataLoader, TensorDataset
+
+from helpers import training
+from tests.notebooks import definitions
+
+FIT_FUNCTIONS = {
+    "helpers": lambda: training.fit,
+    "notebook": lambda: definitions.load("00_start_here", "fit"),
+}
+
+
+@pytest.fixture(scope="module", params=FIT_FUNCTIONS)
+def fit_function(request):
+    """``fit`` as it ships, and as chapter 00 writes it."""
+    return FIT_FUNCTIONS[request.param]()
+
+
+def separable(n=60):
+    """Points of three classes with wide gaps between them."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(n) % 3
+    centres = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, 6.0]])
+    return centres[y] + torch.randn(n, 2, generator=generator), y
+
+
+def uneven_batches(size=8):
+    x, y = separable()
+    return list(zip(x.split(size), y.split(size), strict=True))
+
+
+def classifier():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Dropout(0.0), nn.Linear(8, 3))
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def same_state(first, second):
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+def hand_written(model, batches, optimizer, epochs):
+    """The losses of each step, epoch by epoch, of the loop without any help."""
+    history = []
+    for _ in range(epochs):
+        losses = []
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        history.append(losses)
+    return history
+
+
+# What chapter 00 promises of fit
+
+
+def test_the_loss_falls_on_a_separable_problem(fit_function):
+    model = classifier()
+    history = fit_function(model, uneven_batches(), cross_entropy, sgd(model), 20)
+    assert history[-1] < history[0] / 10
+
+
+@given(epochs=st.integers(0, 4), size=st.integers(1, 60))
+@settings(max_examples=25)
+def test_fit_is_the_hand_written_loop_to_the_bit(fit_function, epochs, size):
+    fitted, written = classifier(), classifier()
+    batches = uneven_batches(size)
+    fit_function(fitted, batches, cross_entropy, sgd(fitted), epochs)
+    hand_written(written, batches, sgd(written), epochs)
+    assert same_state(fitted, written)
+
+
+@given(epochs=st.integers(0, 4), size=st.integers(1, 60))
+@settings(max_examples=25)
+def test_the_history_has_one_mean_per_sample_for_each_epoch(fit_function, epochs, size):
+    fitted, written = classifier(), classifier()
+    batches = uneven_batches(size)
+    history = fit_function(fitted, batches, cross_entropy, sgd(fitted), epochs)
+    sizes = [len(y) for _, y in batches]
+    expected = [
+        sum(loss * n for loss, n in zip(losses, sizes, strict=True)) / sum(sizes)
+        for losses in hand_written(written, batches, sgd(written), epochs)
+    ]
+    assert all(type(loss) is float for loss in history)
+    assert history == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_the_model_is_in_train_mode_during_and_after(fit_function):
+    model = classifier().eval()
+    modes = []
+    model.register_forward_hook(lambda module, *_: modes.append(module.training))
+    fit_function(model, uneven_batches(), cross_entropy, sgd(model), 1)
+    assert all(modes)
+    assert all(module.training for module in model.modules())
+
+
+def test_gradients_from_before_do_not_count(fit_function):
+    fresh, stale = classifier(), classifier()
+    for parameter in stale.parameters():
+        parameter.grad = torch.full_like(parameter, 1e6)
+    for model in (fresh, stale):
+        fit_function(model, uneven_batches(), cross_entropy, sgd(model), 1)
+    assert same_state(fresh, stale)
+
+
+def test_only_parameters_given_to_the_optimizer_change(fit_function):
+    model = classifier()
+    before = copy.deepcopy(model)
+    fit_function(model, uneven_batches(), cross_entropy, sgd(model[3]), 1)
+    assert same_state(model[0], before[0])
+    assert not torch.equal(model[3].weight, before[3].weight)
+
+
+def test_a_data_loader_can_be_fitted(fit_function):
+    model = classifier()
+    loader = DataLoader(TensorDataset(*separable()), batch_size=16)
+    history = fit_function(model, loader, cross_entropy, sgd(model), 3)
+    assert history[-1] < history[0]
+
+
+# What the shipped fit adds
+
+
+def test_a_step_of_your_own_takes_the_place_of_step():
+    model, seen = classifier(), []
+    optimizer = sgd(model)
+
+    def counting(*arguments):
+        seen.append(arguments)
+        return torch.tensor(float(len(seen)))
+
+    batches = uneven_batches(size=30)
+    assert training.fit(model, batches, cross_entropy, optimizer, 2, counting) == [1.5, 3.5]
+    for (given_model, batch, loss_fn, given_optimizer), expected in zip(
+        seen, batches * 2, strict=True
+    ):
+        assert given_model is model and loss_fn is cross_entropy and given_optimizer is optimizer
+        assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+def test_a_step_returns_the_loss_from_before_without_its_graph():
+    model = classifier()
+    x, y = separable()
+    before = cross_entropy(model(x), y)
+    loss = training.step(model, (x, y), cross_entropy, sgd(model))
+    assert torch.equal(loss, before) and not loss.requires_grad
+    assert cross_entropy(model(x), y) < before
+
+
+def test_batches_go_to_the_device_of_the_model():
+    devices = []
+
+    def step(model, batch, loss_fn, optimizer):
+        devices.extend(tensor.device.type for tensor in batch)
+        return torch.tensor(1.0)
+
+    model = classifier().to("meta")
+    training.fit(model, uneven_batches(size=60), cross_entropy, sgd(model), 1, step)
+    assert devices == ["meta", "meta"]
+
+
+def test_a_model_without_parameters_is_fitted_on_the_cpu():
+    scale = torch.ones((), requires_grad=True)
+    optimizer = torch.optim.SGD([scale], lr=0.1)
+    batches = [(torch.ones(4, 1), torch.zeros(4, 1))]
+    history = training.fit(
+        nn.Identity(), batches, lambda out, y: mse_loss(out * scale, y), optimizer, 2
+    )
+    assert history[1] < history[0]
+
+
+def test_negative_epochs_are_refused():
+    model = classifier()
+    with pytest.raises(ValueError, match="got -1"):
+        training.fit(model, uneven_batches(), cross_entropy, sgd(model), -1)
+
+
+@pytest.mark.parametrize("count, epoch", [(0, 1), (1, 2), (8, 2)])
+def test_an_epoch_without_batches_is_refused_and_numbered(count, epoch):
+    model, batches = classifier(), iter(uneven_batches()[:count])
+    with pytest.raises(ValueError, match=f"no batch in epoch {epoch}: a generator"):
+        training.fit(model, batches, cross_entropy, sgd(model), 3)
+
+
+@given(bad=st.integers(1, 6), value=st.sampled_from([float("nan"), float("inf")]))
+def test_a_loss_that_is_not_finite_is_an_error_with_its_epoch_and_step(bad, value):
+    taken = []
+
+    def step(*_):
+        taken.append(None)
+        return torch.tensor(value if len(taken) >= bad else 1.0)
+
+    model = classifier()
+    epoch, number = (bad - 1) // 3 + 1, (bad - 1) % 3 + 1
+    with pytest.raises(FloatingPointError, match=f"{value} in step {number} of epoch {epoch}"):
+        training.fit(model, uneven_batches(size=20), cross_entropy, sgd(model), 2, step)
+
+
+# evaluate
+
+
+@given(size=st.integers(1, 60), seed=st.integers(0, 999))
+@settings(max_examples=25)
+def test_an_evaluation_does_not_depend_on_how_samples_are_batched(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(60, 3, generator=generator)
+    y = torch.randint(3, (60,), generator=generator)
+    batches = list(zip(logits.split(size), y.split(size), strict=True))
+    found = training.evaluate(nn.Identity(), batches, cross_entropy)
+    assert found.loss == pytest.approx(cross_entropy(logits, y).item(), rel=1e-5)
+    assert found.accuracy == pytest.approx((logits.argmax(1) == y).double().mean().item(), abs=1e-6)
+
+
+def mixed_modes():
+    model = classifier()
+    model[0].eval()
+    return model
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError])
+@pytest.mark.parametrize("build", [classifier, lambda: classifier().eval(), mixed_modes])
+def test_each_submodule_gets_its_own_mode_back_even_after_an_error(build, error):
+    model = build()
+    before = [module.training for module in model.modules()]
+    during = []
+
+    def loss_fn(logits, y):
+        during.extend(module.training for module in model.modules())
+        if error:
+            raise error
+        return cross_entropy(logits, y)
+
+    if error:
+        with pytest.raises(error):
+            training.evaluate(model, uneven_batches(), loss_fn)
+    else:
+        training.evaluate(model, uneven_batches(), loss_fn)
+    assert not any(during)
+    assert [module.training for module in model.modules()] == before
+
+
+def test_an_evaluation_computes_no_gradients_and_changes_nothing():
+    model = nn.Sequential(classifier(), nn.BatchNorm1d(3))
+    before = copy.deepcopy(model)
+    graphs = []
+
+    def loss_fn(logits, y):
+        graphs.append(logits.requires_grad)
+        return cross_entropy(logits, y)
+
+    training.evaluate(model, uneven_batches(), loss_fn)
+    assert not any(graphs)
+    assert same_state(model, before)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("batches", [[], ()])
+def test_an_evaluation_on_nothing_is_refused(batches):
+    with pytest.raises(ValueError, match="batches is empty"):
+        training.evaluate(classifier(), batches, cross_entropy)
