@@ -17,7 +17,7 @@ from PIL import Image
 
 from helpers import plots
 
-POSITIONS = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
+POSITIONS = st.lists(st.integers(-20, 20).map(float), min_size=1, max_size=8)
 LABELS = {"title": "A finding", "xlabel": "epoch", "ylabel": "loss"}
 
 
@@ -260,6 +260,7 @@ def test_no_curves_at_all_are_refused():
 # spread
 
 
+@example(positions=[0.0, 0.0, 13.0], gap=10.0, lowest=-50.0)  # a moved pair meets a third
 @given(positions=POSITIONS, gap=st.floats(0, 20), lowest=st.floats(-50, 50))
 def test_spread_keeps_the_order_the_gap_and_the_bound(positions, gap, lowest):
     moved = plots.spread(positions, gap, lowest)
