@@ -34,6 +34,7 @@ FLOORS = {
     "data": 2,
     "training": 2,
     "plots": 3,
+    "explorers": 4,
     "exercises": 4,
 }
 # Commands around the course: they import what they like, and no room imports them.

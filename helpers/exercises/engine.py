@@ -48,7 +48,6 @@ from helpers.exercises.compare import Difference, describe, difference, kind_of
 from helpers.exercises.feedback import Card
 from helpers.exercises.sandbox import Outcome, TookTooLong, run, undisturbed
 
-
 #: stands for "no answer was handed in"; ``None`` is an answer
 _NOTHING = object()
 

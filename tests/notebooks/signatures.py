@@ -23,12 +23,13 @@ def enforce() -> None:
 
 
 def enforced_modules() -> list[str]:
-    """The modules of ``helpers`` but for those named like a chapter."""
+    """The modules of ``helpers`` but for the rooms of exercises, which are named like chapters."""
     # Found as files, since importing ``helpers`` here would hide from a kernel that it is missing.
     rooms = {notebook.stem.partition("_")[2] for notebook in (ROOT / "notebooks").glob("*.ipynb")}
     files = [file.relative_to(ROOT) for file in (ROOT / "helpers").rglob("*.py")]
     return [
         ".".join(file.with_suffix("").parts)
         for file in files
-        if file.stem not in rooms and file.name != "__init__.py"
+        if not (file.parent.name == "exercises" and file.stem in rooms)
+        and file.name != "__init__.py"
     ]
