@@ -86,7 +86,7 @@ def _stamped(nb: NotebookNode, chapter: Chapter, repository: Repository) -> Note
     generated.metadata = nbformat.from_dict(_METADATA)
     generated.cells = [
         new_markdown_cell(_header(chapter, count, repository), id="header"),
-        new_code_cell(setup_source(repository), id="setup"),
+        new_code_cell(setup_source(repository), id="setup", metadata=_FOLDED),
         *_body(authored),
         new_markdown_cell(_footer(chapter), id="footer"),
     ]
@@ -97,6 +97,10 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+
+# The set-up matters in Colab alone and is long: JupyterLab and Colab show it folded.
+_FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 
 
 def _is_generated(cell: NotebookNode) -> bool:
@@ -154,6 +158,8 @@ def _header(chapter: Chapter, count: int, repository: Repository) -> str:
             f"*{chapter.question}*",
             _colab_badge(chapter, repository),
             " · ".join(facts),
+            "*NameError after a restart of the kernel?* Run the cells above first: "
+            "*Run → Run All Above Selected Cell*.",
         ]
     )
 

@@ -34,7 +34,7 @@ CHAPTERS = (
         stem="00_start_here",
         title="Start here",
         question="What happens in the twelve lines that every PyTorch program contains?",
-        minutes=60,
+        minutes=75,
         cpu_seconds=10,
     ),
     Chapter(

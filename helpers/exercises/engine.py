@@ -197,15 +197,16 @@ class Exercise:
 
     def prompt_cell(self) -> str:
         """The markdown of the cell that asks."""
-        parts = [f"### {'★' * self.stars} {self.title} · {self.minutes} min", self.ask]
+        parts = [
+            f"### {'★' * self.stars} {self.title} · {self.minutes} min",
+            self.ask,
+            f"*Stuck?* Run `ex.{self.short_name}.hint()` in a new cell, more than once if you "
+            f"like; `ex.{self.short_name}.solution()` shows a solution.",
+        ]
         parts += [
             f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
             for summary, text in self.help
         ]
-        parts.append(
-            f"*Stuck?* Run `ex.{self.short_name}.hint()` in a new cell, more than once if you "
-            f"like; `ex.{self.short_name}.solution()` shows a solution."
-        )
         return "\n\n".join(parts)
 
     def starter_cell(self) -> str:
@@ -232,7 +233,7 @@ class Exercise:
         if refusal:
             return self._wrong(refusal)
         outcomes = self._outcomes(answer)
-        if all(_is_blank(outcome) for outcome in outcomes):
+        if all(_is_blank(outcome, answer) for outcome in outcomes):
             return self._todo(self._first_step())
         expected = self._outcomes(self.answer_right)
         differences = [
@@ -252,10 +253,8 @@ class Exercise:
         if _same_code(answer, self._starter):
             return self._first_step()
         if isinstance(answer, type):
-            asked_for = [name for name, part in _functions_of(self._starter) if _is_stub(part)]
-            empty = [name for name, part in _functions_of(answer) if _is_stub(part)]
-            still = [name for name in empty if name in asked_for]
-            return f"`{still[0]}` is still empty." if still else ""
+            still = _open_methods(answer, self._starter)
+            return f"`{still[0]}` still has its `...`." if still else ""
         return (
             self._first_step() if any(_is_stub(part) for _, part in _functions_of(answer)) else ""
         )
@@ -326,7 +325,8 @@ class Exercise:
         line = _line_in(answer, error)
         if line:
             return f"Your code raised {said} at this line: `{line}`."
-        if isinstance(error, TypeError) and "argument" in _first_line(error):
+        name = _name_of(answer)
+        if f"{name}(" in _first_line(error) or f"{name}.__init__(" in _first_line(error):
             return f"The check could not call your answer: {said}. Its form is `{self._form()}`."
         return f"Trying your answer raised {said}."
 
@@ -404,7 +404,9 @@ class Prediction(Exercise):
     def _first_failure(self, answer, expected, outcomes, differences) -> Card:
         found = differences[0]
         if found.kind in ("type", "length", "keys"):
-            rows = (("a prediction looks like", self.blank), ("yours", describe(answer)))
+            rows = [("yours", describe(answer))]
+            if self.blank != "...":
+                rows = [("a prediction looks like", self.blank), *rows]
             return self._wrong(_sentence(found), rows)
         place = f" at `{found.where}`" if found.where else ""
         return self._wrong(
@@ -490,7 +492,7 @@ def _sentence(found: Difference) -> str:
     if found.kind == "type":
         types = f"{found.expected} is expected, {found.got} came"
         return f"The type differs{where}: {types}. {found.remark}"
-    return f"The {found.kind} differs{where}."
+    return f"The {found.kind} {'differ' if found.kind == 'keys' else 'differs'}{where}."
 
 
 def _same_behaviour(theirs: Outcome, their_name: str, ours: Outcome, our_name: str) -> bool:
@@ -553,6 +555,21 @@ def _same_code(answer: Any, starter: Any) -> bool:
     return bool(theirs) and _written(ours) == _written(theirs)
 
 
+def _open_methods(answer: type, starter: type) -> list[str]:
+    """The methods that the starter leaves open and the answer has not filled."""
+    given = _written(_functions_of(starter))
+    ours = _written(_functions_of(answer))
+    stubs = {name for name, part in _functions_of(answer) if _is_stub(part)}
+    return [
+        name
+        for name, text in given.items()
+        if _OPEN in text and (name in stubs or ours.get(name) == text)
+    ]
+
+
+_OPEN = ast.dump(ast.parse("...").body[0])
+
+
 def _written(functions: list[tuple[str, FunctionType]]) -> dict[str, str]:
     """What stands in each function, without its layout and its comments."""
     written = {}
@@ -580,8 +597,10 @@ def _is_stub(function: FunctionType) -> bool:
     return code.co_code in _BLANK_CODES and set(constants) <= {None}
 
 
-def _is_blank(outcome: Outcome) -> bool:
-    return outcome.value is ... or isinstance(outcome.error, NotImplementedError)
+def _is_blank(outcome: Outcome, answer: Any) -> bool:
+    if isinstance(outcome.error, NotImplementedError):  # which torch raises, too
+        return _line_in(answer, outcome.error).startswith("raise")
+    return outcome.value is ...
 
 
 def _line_in(answer: Any, error: BaseException) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 #: state -> (symbol, words, colour). The words carry the meaning; colour and symbol repeat it.
 _LOOKS = {
     "todo": ("○", "Not tried yet", "var(--jp-info-color1, #1976d2)"),
-    "wrong": ("✗", "Not yet", "var(--jp-warn-color1, #b75c00)"),
+    "wrong": ("✗", "Not yet", "#d9480f"),
     "right": ("✓", "Right", "var(--jp-success-color1, #2e7d32)"),
     "hint": ("→", "Hint", "var(--jp-info-color1, #1976d2)"),
     "solution": ("≡", "A solution", "var(--jp-info-color1, #1976d2)"),
@@ -22,8 +22,8 @@ class Card:
     """One answer of the course to its reader.
 
     ``state`` is "todo", "wrong", "right", "hint" or "solution". ``text`` holds paragraphs divided
-    by blank lines, with `code` in backticks; ``rows`` hold labelled output shown as it stands;
-    ``code`` is a listing.
+    by blank lines, with `code` in backticks and *emphasis* in asterisks; ``rows`` hold labelled
+    output shown as it stands; ``code`` is a listing.
     """
 
     state: str
@@ -51,35 +51,44 @@ class Card:
 
     def _repr_html_(self) -> str:
         symbol, words, colour = _LOOKS[self.state]
-        inside = [
-            f'<div><b style="color:{colour}">{symbol} {words}</b> · {html.escape(self.title)}</div>'
-        ]
+        head = f'<b style="color:{colour}">{symbol} {words}</b> · {_inline(self.title)}'
+        inside = [f"<div>{head}</div>"]
         inside += [
-            f'<p style="margin:.4em 0">{_code_spans(paragraph)}</p>'
+            f'<p style="margin:.4em 0;max-width:52em">{_inline(paragraph)}</p>'
             for paragraph in _paragraphs(self.text)
         ]
-        inside += [
-            f'<div style="margin:.3em 0"><span style="opacity:.7">{html.escape(label)}</span>'
-            f"{_listing(value)}</div>"
-            for label, value in self.rows
-        ]
+        if self.rows:
+            inside.append(_table(self.rows))
         if self.code:
-            inside.append(_listing(self.code))
-        return (
-            f'<div style="border-left:4px solid {colour};padding:.2em 0 .2em .9em;max-width:52em">'
-            + "".join(inside)
-            + "</div>"
-        )
+            inside.append(f'<pre style="{_CODE}">{html.escape(self.code)}</pre>')
+        style = f"border-left:4px solid {colour};padding:.2em 0 .2em .9em"
+        return f'<div style="{style}">{"".join(inside)}</div>'
 
 
 def _paragraphs(text: str) -> list[str]:
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-def _code_spans(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+def _inline(text: str) -> str:
+    """HTML for text with `code` in backticks and *emphasis* in asterisks."""
+    parts = re.split(r"`([^`]+)`", html.escape(text, quote=False))
+    for place, part in enumerate(parts):
+        if place % 2:
+            parts[place] = f"<code>{part}</code>"
+        else:
+            parts[place] = re.sub(r"\*(\w[^*]*)\*", r"<em>\1</em>", part)
+    return "".join(parts)
 
 
-def _listing(text: str) -> str:
-    style = "margin:.1em 0 .1em 1em;white-space:pre-wrap;overflow-wrap:anywhere"
-    return f'<pre style="{style}">{html.escape(text)}</pre>'
+_CODE = "margin:.4em 0;white-space:pre;overflow-x:auto;font-size:var(--jp-code-font-size, 13px)"
+_VALUE = "margin:0;white-space:pre-wrap;overflow-wrap:anywhere"
+
+
+def _table(rows: tuple[tuple[str, str], ...]) -> str:
+    cells = "".join(
+        f'<span style="opacity:.7">{html.escape(label)}</span>'
+        f'<pre style="{_VALUE}">{html.escape(value)}</pre>'
+        for label, value in rows
+    )
+    grid = "display:grid;grid-template-columns:max-content 1fr;gap:.2em 1em;align-items:baseline"
+    return f'<div style="{grid};margin:.3em 0">{cells}</div>'

@@ -151,7 +151,9 @@ def _as_a_linear_layer(answer, in_features, out_features, bias, x):
         "parameters": {name: tuple(p.shape) for name, p in layer.named_parameters()},
         "self.bias is None": layer.bias is None,
         "first values stay within 1/√in_features": largest <= bound + 1e-6,
-        "first values are spread out": largest > bound / 10,
+        "first values lie on both sides of zero": all(
+            p.min() < 0 < p.max() for p in layer.parameters() if p.numel() >= 40
+        ),
     }
     _fill(layer)
     return {**seen, "output": layer(x)}
@@ -249,6 +251,22 @@ class DrawnFromANormal(nn.Module):
 
 
 @Linear.mistake(
+    "All your first values are positive: `torch.rand` draws from 0 to 1. Uniform between -b and b "
+    "is `uniform_(-b, b)`, or `(2 * torch.rand(...) - 1) * b`."
+)
+class DrawnAboveZero(nn.Module):
+    def __init__(self, in_features, out_features, bias=True):
+        super().__init__()
+        bound = in_features**-0.5
+        self.weight = nn.Parameter(torch.rand(out_features, in_features) * bound)
+        self.bias = nn.Parameter(torch.rand(out_features) * bound) if bias else None
+
+    def forward(self, x):
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias
+
+
+@Linear.mistake(
     "With `bias=False` your module still has a bias. Zeros in a parameter are a start, not a "
     "promise: the optimizer moves them. Set `self.bias = None` instead."
 )
@@ -290,8 +308,9 @@ count_trainable = Exercise(
     stars=2,
     minutes=6,
     ask="""
-    Write `count_trainable(model)`: how many single numbers an optimizer would change. Not how many
-    tensors; not those that are frozen; and a weight that two layers share is one weight.
+    Write `count_trainable(model)`: how many single numbers training would change. Not how many
+    tensors. Not those that are **frozen**, whose `requires_grad` was set to `False`. And where two
+    layers share one weight (`second.weight = first.weight`), it is one weight.
     """,
     hints=(
         "`p.numel()` is the number of values in a tensor; `p.requires_grad` says whether it "
@@ -369,6 +388,26 @@ def counts_tensors(model):
 
 
 @count_trainable.mistake(
+    "You count tensors, and the frozen ones with them. A weight of shape (5, 10) is one tensor and "
+    "fifty numbers; `p.requires_grad` says whether they train."
+)
+def counts_all_tensors(model):
+    return len(list(model.parameters()))
+
+
+@count_trainable.mistake(
+    "Your function is done after the first parameter: the `return` stands inside the loop. Move it "
+    "to the left, below the loop."
+)
+def returns_in_the_loop(model):
+    total = 0
+    for p in model.parameters():
+        total += p.numel() if p.requires_grad else 0
+        return total
+    return total
+
+
+@count_trainable.mistake(
     "You count frozen parameters too. They are still parameters, and listed; `p.requires_grad` "
     "tells them apart."
 )
@@ -395,6 +434,32 @@ def counts_shared_twice(model):
 
 
 @count_trainable.mistake(
+    "You count what has a gradient. No `backward()` has run on these models yet, so nothing has "
+    "one. What *asks* for a gradient is what will be trained."
+)
+def counts_what_has_a_gradient(model):
+    return sum(p.numel() for p in model.parameters() if p.grad is not None)
+
+
+@count_trainable.mistake(
+    "You count everything more than once: `modules()` gives every node of the tree, and "
+    "`parameters()` of a node goes all the way down again. One of the two walks is enough."
+)
+def walks_twice(model):
+    parts = model.modules()
+    return sum(p.numel() for part in parts for p in part.parameters() if p.requires_grad)
+
+
+@count_trainable.mistake(
+    "You go through the children and leave out the parameters that the model itself holds. "
+    "`model.parameters()` has both."
+)
+def leaves_out_its_own(model):
+    found = {id(p): p for part in model.children() for p in part.parameters()}
+    return sum(p.numel() for p in found.values() if p.requires_grad)
+
+
+@count_trainable.mistake(
     "You look at the children of the model only, not at theirs. `model.parameters()` goes all the "
     "way down."
 )
@@ -416,7 +481,7 @@ DeepNet = Exercise(
     mode, two calls on one picture differ. Nothing is ever raised.
 
     Mend the class. You are judged by those three complaints, and by the network still doing what it
-    did: each block *adds* to what came before.
+    did: each block adds to what came before, and drops values while training.
     """,
     start="This is still the class as it was given. `dict(DeepNet(3).named_modules())` shows what "
     "the network knows of itself. What is missing?",
@@ -444,6 +509,7 @@ DeepNet = Exercise(
 def _the_three_complaints(answer, shallow, deep):
     small, large, loaded = answer(shallow), answer(deep), answer(deep)
     picture = _numbers(1, 1, 8, 8)
+    in_training = [large.train()(picture)["digit"] for _ in range(2)]
     loaded.load_state_dict(large.state_dict())
     first, again, reloaded = (
         {name: out.detach() for name, out in net.eval()(picture).items()}
@@ -455,6 +521,7 @@ def _the_three_complaints(answer, shallow, deep):
         "two calls in evaluation mode agree": all(first[k].equal(again[k]) for k in first),
         "a loaded copy agrees": all(first[k].equal(reloaded[k]) for k in first),
         "outputs": {name: tuple(out.shape) for name, out in first.items()},
+        "two calls in train mode agree": in_training[0].equal(in_training[1]),
         "each block adds to what came before": _passes_through_silent_blocks(large, picture),
     }
 
@@ -572,6 +639,30 @@ class BlocksForgotten(_WithParts):
 
 
 @DeepNet.mistake(
+    "The complaint about evaluation is gone because the Dropout is: it no longer drops anything in "
+    "training either. Keep it, and let `eval()` reach it."
+)
+class NeverDrops(_WithParts):
+    def __init__(self, depth):
+        super().__init__(depth, nn.ModuleList, nn.ModuleDict)
+
+    def forward(self, images):
+        self.eval()
+        return super().forward(images)
+
+
+@DeepNet.mistake(
+    "All your blocks are one and the same: `[block] * depth` puts one object into the list several "
+    "times, so a deeper network has no more parameters. Make a new block for each place."
+)
+class OneBlockManyTimes(_WithParts):
+    def __init__(self, depth):
+        super().__init__(
+            depth, lambda blocks: nn.ModuleList(blocks[:1] * len(blocks)), nn.ModuleDict
+        )
+
+
+@DeepNet.mistake(
     "Everything is registered, and the network computes something else: each block must *add* to "
     "`h` (`h = h + block(h)`). In an `nn.Sequential` that is called as a whole, it replaces it."
 )
@@ -614,9 +705,10 @@ Standardize = Exercise(
 
 @Standardize.observe
 def _through_its_life(answer, x, new):
-    layer = answer(x.clone())
+    layer, handed_in = answer(x.clone()), new.clone()
     seen = {
-        "output": layer(new),
+        "output": layer(handed_in),
+        "the input is left as it was": handed_in.equal(new),
         "parameters": [name for name, _ in layer.named_parameters()],
         "state_dict": sorted(layer.state_dict()),
     }
@@ -661,8 +753,8 @@ class WithBufferObjects(nn.Module):
 
 
 @Standardize.mistake(
-    "Your statistics are parameters: the first optimizer step would change them. Register them as "
-    "buffers."
+    "Your statistics are parameters: they are counted among what is trained, and handed to every "
+    "optimizer. Register them as buffers."
 )
 class TrainsItsStatistics(nn.Module):
     def __init__(self, x):
@@ -715,6 +807,20 @@ class MixesTheFeatures(nn.Module):
 
 
 @Standardize.mistake(
+    "The result is right, and the input is gone: `sub_` and `div_` (or `-=`, `/=`) write into the "
+    "tensor that somebody handed you. Without the underscore they make a new one."
+)
+class WritesIntoTheInput(nn.Module):
+    def __init__(self, x):
+        super().__init__()
+        self.register_buffer("mean", x.mean(dim=0))
+        self.register_buffer("std", x.std(dim=0))
+
+    def forward(self, x):
+        return x.sub_(self.mean).div_(self.std)
+
+
+@Standardize.mistake(
     "You standardise each input with its own statistics. Then one row alone becomes zeros or NaN, "
     "and a whole batch that is far from the training data looks ordinary. Use what you stored."
 )
@@ -736,7 +842,7 @@ modes = Prediction(
     stars=1,
     minutes=4,
     ask="""
-    Before you run the experiments of this section, commit yourself: true or false?
+    True or false? Commit yourself; the cell after this one runs all five.
 
     | | statement |
     |---|---|
@@ -847,19 +953,20 @@ BatchNorm = Exercise(
     ),
     help=(
         (
-            "<code>Trying to backward through the graph a second time</code>",
-            "The running statistics of this batch still hang on the graph of the last one. See the "
-            "third hint.",
-        ),
-        (
             "<code>a leaf Variable that requires grad is being used in an in-place "
             "operation</code>",
             "A running statistic is a buffer, not a parameter.",
         ),
     ),
     cases=lambda: [
-        Case("two features, three batches of five rows", 2, 5 * _numbers(3, 5, 2) + 20),
-        Case("one feature, two batches of two rows", 1, _numbers(2, 2, 1)),
+        Case("two features, three batches of five rows", 2, {}, 5 * _numbers(3, 5, 2) + 20),
+        Case("one feature, two batches of two rows", 1, {}, _numbers(2, 2, 1)),
+        Case(
+            "the same with eps=0.1 and momentum=0.5",
+            1,
+            {"eps": 0.1, "momentum": 0.5},
+            _numbers(2, 2, 1),
+        ),
     ],
     takeaway="Two variances in one layer: the biased one normalises, the unbiased one is "
     "remembered. What eval mode uses is a moving average over recent batches, no "
@@ -868,8 +975,8 @@ BatchNorm = Exercise(
 
 
 @BatchNorm.observe
-def _over_several_batches(answer, features, batches):
-    layer = answer(features)
+def _over_several_batches(answer, features, options, batches):
+    layer = answer(features, **options)
     seen = {
         "parameters": sorted(name for name, _ in layer.named_parameters()),
         "buffers": sorted({name for name, _ in layer.named_buffers()} - {"num_batches_tracked"}),
@@ -1033,19 +1140,42 @@ class NeverRemembers(_Attempt):
 
 
 @BatchNorm.mistake(
-    "The second `backward()` fails: your running statistics were computed from the batch with "
-    "gradients on, so they drag its graph along. Update them under `torch.no_grad()`."
+    "Every value is right, and your running statistics ask for a gradient: computed with gradients "
+    "on, they drag the record of every batch along. Update them under `torch.no_grad()`, or from "
+    "`mean.detach()`."
 )
-class DragsTheGraphAlong(_Attempt):
+class DragsTheRecordAlong(_Attempt):
+    def remember(self, x):
+        self.running_mean = self.running_mean.lerp(x.mean(dim=0), self.momentum)
+        self.running_var = self.running_var.lerp(x.var(dim=0), self.momentum)
+
+
+@BatchNorm.mistake(
+    "What comes out is right, what goes back is not: you compute the batch's mean and variance "
+    "under `no_grad()`, so the gradient knows nothing of them. Only the *update* belongs there."
+)
+class CutsTheStatisticsOff(_Attempt):
     def statistics(self, x):
-        if not self.training:
-            return self.running_mean, self.running_var
-        mean, var = x.mean(dim=0), x.var(dim=0, correction=0)
-        keep = 1 - self.momentum
-        self.running_mean = keep * self.running_mean + self.momentum * mean
-        self.running_var = keep * self.running_var + self.momentum * x.var(dim=0)
-        # the graph of the last batch is reached again through the average
-        return mean + 0 * self.running_mean, var + 0 * self.running_var
+        return super().statistics(x.detach())
+
+
+@BatchNorm.mistake(
+    "`eps` stands outside the root: it is `√(var + eps)`, not `√var + eps`. With a small variance "
+    "the two are far apart."
+)
+class EpsOutsideTheRoot(_Attempt):
+    def forward(self, x):
+        mean, var = self.statistics(x)
+        return (x - mean) / (torch.sqrt(var) + self.eps) * self.weight + self.bias
+
+
+@BatchNorm.mistake(
+    "The numbers 0.1 and 1e-5 stand in your code: the last case asks for others. Use the arguments "
+    "`momentum` and `eps`."
+)
+class IgnoresItsArguments(_Attempt):
+    def __init__(self, features, eps=1e-5, momentum=0.1):
+        super().__init__(features)
 
 
 @BatchNorm.mistake(
@@ -1073,13 +1203,13 @@ FineTuned = Exercise(
     The training loop belongs to somebody else: it calls `model.train()` before each epoch and hands
     every parameter that requires a gradient to an optimizer. Whatever it does, nothing in the
     backbone may change, its features must not be random, and the head must train as usual (it has a
-    Dropout of its own).
+    Dropout of its own). Backbone and head are both saved with the model.
     """,
     hints=(
         "Three things could move in the backbone: parameters, running statistics, and the random "
         "choice of Dropout. Which switch holds which?",
-        "`model.train()` calls `train()` on every child. A module may have a `train` method of its "
-        "own.",
+        "`model.train()` calls `train()` on every child, after whatever you did in `__init__`. A "
+        "module may have a `train` method of its own.",
         "`def train(self, mode=True):` … call `super().train(mode)`, put the backbone back into "
         "eval mode, return `self`.",
     ),
@@ -1088,7 +1218,7 @@ FineTuned = Exercise(
         Case("a backbone without Dropout", *_pretrained(dropout=0.0)),
     ],
     takeaway="Frozen means two things at once: no gradient for the parameters, eval mode for the "
-    "statistics. Only a `train` method of one's own survives the next `model.train()`.",
+    "statistics. The next `model.train()` ends eval mode, so it has to be put back each time.",
 )
 
 
@@ -1125,6 +1255,7 @@ def _trained_by_somebody_else(answer, backbone, head, x):
         "the head learns": not head_before.equal(head[1].weight),
         "the head's Dropout is on in training": head[0].training,
         "model.train() gives the model back": gives_itself_back,
+        "the backbone is saved with the model": backbone in list(model.modules()),
     }
     model.eval()
     return seen | {
@@ -1196,8 +1327,9 @@ class TrainsEverything(_Joined):
 
 
 @FineTuned.mistake(
-    "The weights are frozen, the BatchNorm statistics and the Dropout are not: `requires_grad` "
-    "means nothing to them. The backbone must be in eval mode as well."
+    "The weights are frozen, the BatchNorm statistics and the Dropout are not: for them the "
+    "backbone must be in eval mode *while the head trains*. An `eval()` in `__init__`, or before "
+    "`super().train(mode)`, is undone by the next `model.train()`."
 )
 class FreezesWeightsOnly(_Joined):
     def __init__(self, backbone, head):
@@ -1238,6 +1370,33 @@ class ReturnsNothing(_Joined):
     def train(self, mode=True):
         super().train(mode)
         self.backbone.eval()
+
+
+@FineTuned.mistake(
+    "Your `train` takes no argument. `model.eval()` is `model.train(False)`, so it must: "
+    "`def train(self, mode=True)`."
+)
+class TakesNoMode(_Joined):
+    def __init__(self, backbone, head):
+        super().__init__(backbone.requires_grad_(False), head)
+
+    def train(self):
+        super().train()
+        self.backbone.eval()
+        return self
+
+
+@FineTuned.mistake(
+    "The backbone stays still because the model does not know of it: in a list, it is neither "
+    "moved nor saved. Keep it as an attribute of its own."
+)
+class HidesTheBackbone(nn.Module):
+    def __init__(self, backbone, head):
+        super().__init__()
+        self.hidden, self.head = [backbone.requires_grad_(False).eval()], head
+
+    def forward(self, x):
+        return self.head(self.hidden[0](x))
 
 
 @FineTuned.mistake(

@@ -11,7 +11,7 @@ from helpers.exercises import record
 from helpers.exercises.engine import Exercise
 
 _SYMBOLS = {"untried": "○", "tried": "◐", "right": "●"}
-_LEGEND = "● right  ◐ tried  ○ not tried yet"
+_LEGEND = "● right · ◐ tried · ○ not tried yet"
 
 
 @dataclass(frozen=True)

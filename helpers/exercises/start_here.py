@@ -6,9 +6,11 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import data
+from helpers.exercises.compare import kind_of
 from helpers.exercises.engine import Case, Exercise, Prediction
 
 # Broadcasting -----------------------------------------------------------------------------------
@@ -20,8 +22,8 @@ sum_shape = Prediction(
     minutes=2,
     ask="""
     A column of three and a row of four are added: `torch.ones(3, 1) + torch.ones(4)`. Nobody wrote
-    a loop, and the shapes differ. Which shape has the sum? Write it as a tuple, for example `(2,
-    5)`.
+    a loop, and the shapes differ. Which shape does the sum have? Write it as a tuple: `(2, 5)`,
+    say.
 
     Run the cell as it is first. Then try a wrong answer on purpose, to hear how it answers. Then
     the right one.
@@ -95,14 +97,20 @@ slope = Exercise(
             "No input of the computation asked for a gradient, so nothing was recorded. See the "
             "first hint.",
         ),
+        (
+            "The result is close, and counts as wrong",
+            "A difference such as <code>(f(at + h) - f(at)) / h</code> is an estimate. The last "
+            "case has a function that moves too fast for any <code>h</code>.",
+        ),
     ),
     cases=lambda: [
         Case("x³ at 2.0", _cube, 2.0),
         Case("x · sin x at 0.5", _wave, 0.5),
         Case("relu at -1.0, where it is flat", torch.relu, -1.0),
+        Case("sin(1,000,000 · x) at 0.5", _fast_wave, 0.5),
     ],
     takeaway="A result remembers the operations that made it. `backward()` walks them back and "
-    "puts the derivative into `.grad` of every leaf that asked for one.",
+    "puts the derivative into `.grad` of the tensor that asked for it.",
 )
 
 
@@ -112,6 +120,10 @@ def _cube(x):
 
 def _wave(x):
     return x * torch.sin(x)
+
+
+def _fast_wave(x):
+    return torch.sin(1e6 * x)
 
 
 @slope.starter
@@ -138,8 +150,8 @@ def the_height(f, at):
 
 
 @slope.mistake(
-    "Nothing was recorded, because no tensor asked for a gradient. Make the input with "
-    "`requires_grad=True`."
+    "Nothing was recorded: no tensor asked for a gradient before `f` was called, or `f` was called "
+    "under `no_grad()`. Make the input with `requires_grad=True`."
 )
 def asks_for_no_gradient(f, at):
     x = torch.tensor(at)
@@ -148,7 +160,8 @@ def asks_for_no_gradient(f, at):
 
 
 @slope.mistake(
-    "`x.grad` is still `None`: computing `f(x)` records the way, only `backward()` walks it back."
+    "`x.grad` is still `None`: nobody walked from `f(x)` back to `x`. Did `x` ask for a gradient "
+    "*before* `f(x)`, and was `backward()` called on the result?"
 )
 def never_walks_back(f, at):
     x = torch.tensor(at, requires_grad=True)
@@ -157,8 +170,8 @@ def never_walks_back(f, at):
 
 
 @slope.mistake(
-    "Your function gives `None`. `backward()` returns nothing: it puts the derivative into "
-    "`x.grad`. Return that, as a float."
+    "Your function gives `None`. Either a `return` is missing, or you return what `backward()` "
+    "gives, which is nothing: the derivative lies in `.grad` of the tensor that you made from `at`."
 )
 def returns_what_backward_returns(f, at):
     x = torch.tensor(at, requires_grad=True)
@@ -202,8 +215,7 @@ train_step = Exercise(
     ),
     help=(
         (
-            "<code>expected scalar type Long but found Float</code>, or a wrong number of "
-            "dimensions",
+            "An error that speaks of <code>Long</code>, of targets or of dimensions",
             "A loss takes the prediction first and the target second.",
         ),
         (
@@ -257,7 +269,11 @@ def _three_steps(answer, model, x, y, loss_fn, optimizer):
     counted = _Counted(optimizer)
     losses = [answer(model, x, y, loss_fn, counted) for _ in range(3)]
     weights = [p.detach().clone() for p in model.parameters()]
-    return {"losses": losses, "weights afterwards": weights, "steps taken": counted.steps}
+    return {
+        "calls of optimizer.step()": counted.steps,
+        "loss of each step": losses,
+        "weights afterwards": weights,
+    }
 
 
 @train_step.starter
@@ -298,7 +314,7 @@ def never_forgets(model, x, y, loss_fn, optimizer):
 
 @train_step.mistake(
     "No weight moves, although `step()` is called: at that moment every `.grad` is empty. Either "
-    "`backward()` is missing, or `zero_grad()` comes between it and `step()`."
+    "`backward()` is missing or comes too late, or `zero_grad()` comes between it and `step()`."
 )
 def steps_without_gradients(model, x, y, loss_fn, optimizer):
     loss = loss_fn(model(x), y)
@@ -344,6 +360,30 @@ def returns_the_tensor(model, x, y, loss_fn, optimizer):
 
 
 @train_step.mistake(
+    "The loss gets its arguments the wrong way round: the prediction comes first, the target "
+    "second. For some losses it makes no difference, for most it does."
+)
+def swaps_prediction_and_target(model, x, y, loss_fn, optimizer):
+    loss = loss_fn(y, model(x))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+@train_step.mistake(
+    "The steps are right; what you return is the loss times the number of samples. That product is "
+    "for adding up unequal batches. Asked for is the loss of the batch itself."
+)
+def returns_the_sum(model, x, y, loss_fn, optimizer):
+    loss = loss_fn(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.item() * len(x)
+
+
+@train_step.mistake(
     "You return the loss after the step: the model is asked a second time. Keep the loss that you "
     "called `backward()` on."
 )
@@ -374,17 +414,18 @@ train_digits = Exercise(
     stars=3,
     minutes=15,
     ask="""
-    The program below raises nothing and prints nothing odd. The classifier that it returns is no
-    better than a guess. One thing is wrong. Find it with the recipe of the last section, and mend
-    it; change as little as you can.
+    The program below raises nothing. The classifier that it returns is no better than a guess. One
+    thing is wrong. Find it with the recipe of the last section, and mend it; change as little as
+    you can. To look inside, copy the body of the function into a cell of your own: there, `model`
+    and `optimizer` are yours to look at.
 
     You are judged by what the returned model does on digits it has not seen.
     """,
     start="This is still the program as it was given. Take the recipe: what is the loss at the "
     "start, does one batch overfit, do the weights move?",
     hints=(
-        "Overfit one batch with this very program. The loss stays where it starts, to the last "
-        "digit. What does that say about the weights of the model?",
+        "Overfit one batch with this very program. The loss stays where it starts. What does that "
+        "say about the weights of the model?",
         "Look at one weight of the *returned* model before and after a step. Then ask which "
         "tensors the optimizer holds.",
         "An optimizer holds the parameters it was given. It does not look up the name `model` "
@@ -393,8 +434,8 @@ train_digits = Exercise(
     seconds=30,
     cases=lambda: [Case("300 digits for training, 200 others to judge", *_few_digits())],
     takeaway="An optimizer holds tensors, not a model. Whoever builds a new model afterwards (or "
-    "swaps a layer) trains the old one. The number that gives it away is the loss: equal to the "
-    "last digit in every epoch.",
+    "swaps a layer) trains the old one. What gives it away is a loss that stays at its first "
+    "value.",
 )
 
 
@@ -405,27 +446,46 @@ def _few_digits():
 
 @train_digits.observe
 def _learns(answer, x, y, x_new, y_new):
-    returned = answer(x, y)
+    stepped = set()
+
+    def remember(optimizer, *_):
+        stepped.update(id(p) for group in optimizer.param_groups for p in group["params"])
+
+    handle = register_optimizer_step_post_hook(remember)
+    try:
+        returned = answer(x, y)
+    finally:
+        handle.remove()
     if not issubclass(type(returned), nn.Module):
-        return returned
+        return {"what comes back": kind_of(returned)}
     returned.eval()
     with torch.no_grad():
         accuracy = (returned(x_new).argmax(dim=1) == y_new).float().mean().item()
-    return {"gets more than 8 of 10 new digits right": accuracy > 0.8}
+    return {
+        "what comes back": "a trained model",
+        "steps moved the weights of that model": any(
+            id(p) in stepped for p in returned.parameters()
+        ),
+        "it reads more than 8 of 10 new digits": accuracy > 0.8,
+    }
 
 
 @train_digits.starter
 def train_digits(x, y):
     """Train a classifier on images `x` with labels `y` and return it."""
     torch.manual_seed(0)
-    batches = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
-    loss_fn = nn.CrossEntropyLoss()
 
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    def network(hidden):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+    model = network(hidden=32)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    loss_fn = nn.CrossEntropyLoss()
+    batches = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
 
-    # 32 hidden units were too few
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    if len(x) > 100:  # enough data for a wider network
+        model = network(hidden=128)
+
     model.train()
     for _ in range(10):
         for images, labels in batches:
@@ -439,12 +499,15 @@ def train_digits(x, y):
 @train_digits.reference
 def train_digits(x, y):
     torch.manual_seed(0)
-    batches = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
-    loss_fn = nn.CrossEntropyLoss()
 
-    # 32 hidden units were too few
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    def network(hidden):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+    enough_data = len(x) > 100
+    model = network(hidden=128 if enough_data else 32)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    loss_fn = nn.CrossEntropyLoss()
+    batches = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
 
     model.train()
     for _ in range(10):
@@ -457,32 +520,44 @@ def train_digits(x, y):
 
 
 @train_digits.also_right
-def with_the_narrow_model(x, y):
+def with_plain_sgd(x, y):
     torch.manual_seed(1)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     for _ in range(100):
-        loss = nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        _one_step(model, optimizer, x, y)
     return model
 
 
+def _one_step(model, optimizer, x, y):
+    loss = nn.functional.cross_entropy(model(x), y)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 @train_digits.mistake(
-    "It runs, and the returned model still guesses: its weights are where they started. More "
-    "epochs or another learning rate cannot help, because the optimizer holds the parameters of "
-    "another model. Which one?"
+    "The returned model still guesses, and no step has ever moved one of its weights. So neither "
+    "the learning rate nor the number of epochs is to blame. Whose weights do the steps move?"
 )
 def trains_longer(x, y):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     model = copy.deepcopy(model)
     for _ in range(30):
-        loss = nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        _one_step(model, optimizer, x, y)
+    return model
+
+
+@train_digits.mistake(
+    "The weights of the returned model move now, and it has still not learned enough. You changed "
+    "more than the one thing that was wrong: put learning rate, epochs and batches back as given."
+)
+def steps_too_far(x, y):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1.0)
+    for _ in range(10):
+        _one_step(model, optimizer, x, y)
     return model
 
 

@@ -306,7 +306,7 @@ def test_a_class_is_asked_for_by_its_methods():
     assert exercise.check(Whole).state == "right"
     assert exercise.check(Doubler).state == "todo"
     half = exercise.check(Half)
-    assert (half.state, half.text) == ("todo", "`forward` is still empty.")
+    assert (half.state, half.text) == ("todo", "`forward` still has its `...`.")
     assert "Hand in the class itself" in exercise.check(Whole().forward(torch.ones(1))).text
 
 

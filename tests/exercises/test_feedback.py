@@ -29,7 +29,13 @@ def test_nothing_an_answer_prints_becomes_markup():
 def test_paragraphs_are_kept_apart_and_lines_joined():
     card = Card("hint", "t", "one\ntwo\n\nthree")
     assert "one two\nthree" in str(card)
-    assert "<p" in card._repr_html_() and card._repr_html_().count("<p ") == 2
+    assert card._repr_html_().count("<p ") == 2
+
+
+def test_emphasis_is_for_words_and_not_for_products():
+    html = Card("right", "*Twice*", "It *adds* `a * b * c` and 2 * 3 * 4.")._repr_html_()
+    assert "<em>adds</em>" in html and "<em>Twice</em>" in html
+    assert "<code>a * b * c</code>" in html and "2 * 3 * 4" in html
 
 
 def test_rows_stand_aligned_beside_their_labels():
