@@ -471,12 +471,13 @@ def _error_name(error: BaseException | None) -> str:
 
 def _argument_difference(expected: Outcome, got: Outcome) -> Difference | None:
     """Where the answer left its arguments in another state than the reference does."""
-    for index, (theirs, ours) in enumerate(zip(expected.arguments, got.arguments, strict=True)):
+    pairs = zip(expected.arguments, got.arguments, strict=True)
+    for position, (theirs, ours) in enumerate(pairs, 1):
         if not issubclass(type(theirs), (torch.Tensor, torch.nn.Module, list, dict)):
             continue
         found = difference(theirs, ours)
         if found:
-            return replace(found, kind="argument", where=f"{index}{found.where}")
+            return replace(found, kind="argument", where=str(position))
     return None
 
 
@@ -484,8 +485,8 @@ def _sentence(found: Difference) -> str:
     where = f" at `{found.where}`" if found.where else ""
     if found.kind == "argument":
         return (
-            "The result is right, but your code leaves an argument in another state than it should "
-            "(a change in place is seen by everyone who holds the object)."
+            f"The result is right, but your code leaves its argument {found.where} in another "
+            "state than it should (a change in place is seen by everyone who holds the object)."
         )
     if found.kind == "error":
         return f"It should have ended with {found.expected}; it ended with {found.got}."

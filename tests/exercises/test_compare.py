@@ -76,6 +76,47 @@ def test_the_first_difference_is_named(expected, got, kind, where):
 
 
 @pytest.mark.parametrize(
+    ("expected", "got", "texts"),
+    [
+        (torch.ones(2), None, ("a Tensor", "None")),
+        (nn.ReLU(), 3, ("a module (ReLU)", "an int")),
+        ({"a": 1}, (1,), ("a dict", "a tuple")),
+        ([1], {"a": 1}, ("a list", "a dict")),
+        ("a", 3, ("a str", "an int")),
+        (torch.ones(2, 1), torch.ones(2), ("(2, 1)", "(2,)")),
+        (torch.ones(2), torch.ones(2).int(), ("torch.float32", "torch.int32")),
+        ({"a": 1}, {"b": 1}, ("['a']", "['b']")),
+        ([1], [1, 2], ("[1]", "[1, 2]")),
+        (1.0, 1.5, ("1", "1.5")),
+        ("a", "b", ("'a'", "'b'")),
+    ],
+)
+def test_both_sides_are_said(expected, got, texts):
+    found = difference(expected, got)
+    assert (found.expected, found.got) == texts
+
+
+def test_how_far_tensors_are_apart_is_said():
+    remark = difference(torch.zeros(4), torch.tensor([0.0, 0.0, 0.5, 2.0])).remark
+    assert remark.startswith(
+        "Mismatched elements: 2 / 4 (50.0%); Greatest absolute difference: 2.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "agree"),
+    [
+        (1e6, 1e6 + 1, True),
+        (1e6, 1e6 + 10, False),
+        (0.0, 5e-6, True),
+        (0.0, 5e-5, False),
+    ],
+)
+def test_numbers_may_differ_by_a_rounding(expected, got, agree):
+    assert (difference(expected, got) is None) == agree
+
+
+@pytest.mark.parametrize(
     ("expected", "got"),
     [
         (torch.ones(2), torch.ones(2, requires_grad=True)),

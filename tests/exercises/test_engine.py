@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from helpers.exercises import record
+from helpers.exercises.compare import describe
 from helpers.exercises.engine import Case, Exercise, NotRight, Prediction, source_of
 from tests.exercises.cells import run_cell
 
@@ -223,7 +224,26 @@ def test_what_an_answer_prints_and_warns_is_shown_when_it_is_wrong(capsys):
 
 def test_changing_an_argument_in_place_is_not_right():
     card = made().check(lambda x: x.mul_(2))
-    assert card.state == "wrong" and "argument" in card.text
+    assert card.state == "wrong" and "leaves its argument 1 in another state" in card.text
+
+
+def test_every_argument_is_watched():
+    exercise = made(cases=lambda: [Case("text and a tensor", "text", torch.ones(2))])
+    exercise.reference(lambda text, x: 2 * x)
+    card = exercise.check(lambda text, x: x.mul_(2).clone())
+    assert "leaves its argument 2 in another state" in card.text
+
+
+def test_what_cannot_be_compared_is_said():
+    def gives_itself(x):
+        inside = []
+        inside.append(inside)
+        return inside
+
+    exercise = made()
+    exercise.reference(gives_itself)
+    card = exercise.check(lambda rows: gives_itself(rows))
+    assert card.state == "wrong" and "comparing it raised `RecursionError`" in card.text
 
 
 def test_an_exercise_may_ask_for_a_change_in_place():
@@ -345,7 +365,24 @@ def test_an_unknown_wrong_prediction_does_not_give_the_answer_away():
 @pytest.mark.parametrize("answer", [{"a": 2}, [2, 3], 5, "two", None, {"a": 2, "b": 3, "c": 4}])
 def test_a_prediction_of_another_form_is_shown_the_form(answer):
     card = predicted().check(answer)
-    assert card.state == "wrong" and dict(card.rows)["a prediction looks like"] == predicted().blank
+    rows = dict(card.rows)
+    assert card.state == "wrong" and rows["a prediction looks like"] == predicted().blank
+    assert rows["yours"] == describe(answer) and card.text
+
+
+def test_a_prediction_of_another_length_is_shown_the_form():
+    exercise = predicted()
+    exercise.reference(lambda: [2, 3])
+    assert "a prediction looks like" in dict(exercise.check([2]).rows)
+    assert exercise.check([2, 4]).text.startswith("That is not what happens at `[1]`: `4` is wrong")
+
+
+def test_a_prediction_that_is_one_value_has_no_form_to_show():
+    exercise = predicted()
+    exercise.blank = "..."
+    exercise.reference(lambda: 7)
+    assert exercise.check(8).text.startswith("That is not what happens: `8` is wrong.")
+    assert [label for label, _ in exercise.check("8").rows] == ["yours"]
 
 
 @pytest.mark.parametrize("answer", [..., {"a": ..., "b": ...}, {"a": 2, "b": ...}, [2, ...]])
@@ -368,6 +405,7 @@ def test_an_experiment_that_fails_is_a_fault_of_the_room_and_not_a_right_answer(
 def test_hints_come_one_by_one_and_end():
     exercise = made()
     first, second, third, again = (exercise.hint() for _ in range(4))
+    assert (first.state, first.title) == ("hint", "Twice")
     assert "1. Think." in first.text and "Add." not in first.text and "2 more" in first.text
     assert "2. Add." in second.text and "1. Think." in second.text
     assert "3. Write" in third.text and "the last one" in third.text
