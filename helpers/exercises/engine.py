@@ -103,6 +103,7 @@ class Exercise:
         self.mistakes: list[Mistake] = []
         self.alternatives: list[Callable] = []
         self._observe: Callable = _call
+        self._known: dict[Callable, list[Outcome]] = {}
         self._hints_shown = 0
 
     # Written by the chapter's room
@@ -232,10 +233,10 @@ class Exercise:
         refusal = self._refusal(answer)
         if refusal:
             return self._wrong(refusal)
-        outcomes = self._outcomes(answer)
+        outcomes = self._outcomes(answer, self.seconds)
         if all(_is_blank(outcome, answer) for outcome in outcomes):
             return self._todo(self._first_step())
-        expected = self._outcomes(self.answer_right)
+        expected = self._known_outcomes(self._reference)
         differences = [
             _outcome_difference(wanted, got)
             for wanted, got in zip(expected, outcomes, strict=False)
@@ -269,11 +270,17 @@ class Exercise:
             f"You handed in {kind_of(answer)}."
         )
 
-    def _outcomes(self, answer: Any) -> list[Outcome]:
+    def _known_outcomes(self, function: Callable) -> list[Outcome]:
+        """What the reference or a mistake of the room does: always the same, so tried out once."""
+        if function not in self._known:
+            self._known[function] = self._outcomes(self.answer_of(function), _PATIENCE)
+        return self._known[function]
+
+    def _outcomes(self, answer: Any, seconds: float) -> list[Outcome]:
         outcomes = []
         for seed, case in enumerate(self._fresh_cases()):
             trial = functools.partial(self._observe, answer, *case.arguments)
-            outcome = run(trial, seed=seed, seconds=self.seconds)
+            outcome = run(trial, seed=seed, seconds=seconds)
             if self._observe is _call:
                 outcome = replace(outcome, arguments=case.arguments)
             outcomes.append(outcome)
@@ -288,10 +295,9 @@ class Exercise:
     def _recognised(self, answer: Any, outcomes: list[Outcome]) -> Card | None:
         """The card of the known mistake that behaves as this answer does on every case."""
         for mistake in self.mistakes:
-            wrong = self.answer_of(mistake.answer)
-            known = self._outcomes(wrong)
+            known = self._known_outcomes(mistake.answer)
             if len(known) == len(outcomes) and all(
-                _same_behaviour(theirs, _name_of(wrong), ours, _name_of(answer))
+                _same_behaviour(theirs, _name_of(mistake.answer), ours, _name_of(answer))
                 for theirs, ours in zip(known, outcomes, strict=True)
             ):
                 return self._wrong(mistake.says)
@@ -415,14 +421,16 @@ class Prediction(Exercise):
         )
 
 
+@functools.cache
 def _value_of(experiment: Callable) -> Any:
     """What an experiment of a room gives; an error in it is the room's own and is raised."""
-    outcome = run(experiment, seed=0, seconds=60.0)
+    outcome = run(experiment, seed=0, seconds=_PATIENCE)
     if outcome.error is not None:
         raise outcome.error
     return outcome.value
 
 
+_PATIENCE = 60.0  # seconds for what the room itself runs; a slow machine must not make it wrong
 _NOTED = {"wrong": "tried", "right": "right"}
 
 
