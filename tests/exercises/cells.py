@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import linecache
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,8 @@ NOTEBOOK = {
     "TensorDataset": TensorDataset,
 }
 
+_numbers = itertools.count()
+
 
 def run_cell(exercise: Exercise, source: str) -> tuple[Any, Card]:
     """Run a cell of an exercise; give the answer that it hands in and the card that it gets.
@@ -32,7 +35,7 @@ def run_cell(exercise: Exercise, source: str) -> tuple[Any, Card]:
         handed_in.append((answer, exercise.check(answer)))
         return handed_in[-1][1]
 
-    file = f"<cell {exercise.name}>"
+    file = f"<cell {next(_numbers)} {exercise.name}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
     stand_in = SimpleNamespace(**{exercise.short_name: SimpleNamespace(check=check)})
     exec(compile(source, file, "exec"), {**NOTEBOOK, "__name__": "__main__", "ex": stand_in})

@@ -162,6 +162,11 @@ def test_the_first_failing_case_is_shown():
     assert "Mismatched elements: 4 / 4" in rows["details"]
 
 
+def test_only_what_there_is_to_say_is_said():
+    card = made().check(lambda x: x.sum())
+    assert [label for label, _ in card.rows] == ["tried on", "expected", "got"]
+
+
 def test_a_missing_return_is_named():
     def forgets(x):
         x + x
@@ -328,6 +333,29 @@ def test_a_class_is_asked_for_by_its_methods():
     half = exercise.check(Half)
     assert (half.state, half.text) == ("todo", "`forward` still has its `...`.")
     assert "Hand in the class itself" in exercise.check(Whole().forward(torch.ones(1))).text
+
+
+def test_the_method_that_is_still_open_is_named():
+    open_class = (
+        "class double(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        ...\n\n"
+        "    def forward(self, x):\n        {}\n\nex.double.check(double)"
+    )
+
+    class Whole(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    exercise = made().reference(Whole)
+    exercise.observe(lambda cls, x: cls()(x))
+    exercise.starter(run_cell(made(), open_class.format('"""Twice."""\n        ...'))[0])
+    _, first_open = run_cell(exercise, open_class.format("return 2 * x"))
+    assert (first_open.state, first_open.text) == ("todo", "`__init__` still has its `...`.")
+    closed = open_class.replace("        ...\n\n", "\n")
+    _, last_open = run_cell(exercise, closed.format("..."))
+    assert (last_open.state, last_open.text) == ("todo", "`forward` still has its `...`.")
+    _, done = run_cell(exercise, closed.format("return 2 * x"))
+    assert done.state == "right"
 
 
 def test_a_program_with_a_bug_is_not_tried_until_it_is_changed():
