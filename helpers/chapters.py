@@ -44,4 +44,25 @@ CHAPTERS = (
         minutes=90,
         cpu_seconds=10,
     ),
+    Chapter(
+        stem="02_losses",
+        title="Losses",
+        question="Which question does your loss ask the model?",
+        minutes=90,
+        cpu_seconds=10,
+    ),
+    Chapter(
+        stem="03_optimizers",
+        title="Optimizers and schedulers",
+        question="How far does a weight move in one step, and who decides?",
+        minutes=90,
+        cpu_seconds=10,
+    ),
+    Chapter(
+        stem="04_data_loading",
+        title="Data loading",
+        question="Which samples does your model really see?",
+        minutes=90,
+        cpu_seconds=25,
+    ),
 )

@@ -32,6 +32,7 @@ FLOORS = {
     "runtime": 1,
     "expect": 1,
     "data": 2,
+    "loading": 2,
     "training": 2,
     "plots": 3,
     "explorers": 4,

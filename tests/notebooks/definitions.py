@@ -40,6 +40,14 @@ def load(stem: str, *names: str) -> Any:
     return found if len(names) > 1 else found[0]
 
 
+def imported(stem: str) -> dict[str, Any]:
+    """What the ``imports`` cell of ``notebooks/<stem>.ipynb`` imports, by name."""
+    namespace: dict[str, Any] = {}
+    program = ast.Module(body=_imports(contract.read(NOTEBOOKS / f"{stem}.ipynb")), type_ignores=[])
+    exec(compile(program, f"{stem}.ipynb", "exec"), namespace)
+    return namespace
+
+
 def _definitions(nb: NotebookNode) -> dict[str, ast.stmt]:
     """Every statement outside the exercises that defines a name, by that name."""
     return {

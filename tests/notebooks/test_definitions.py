@@ -50,3 +50,8 @@ def test_each_load_has_a_namespace_of_its_own():
 def test_what_is_not_defined_is_named_beside_what_is(name):
     with pytest.raises(LookupError, match=rf"does not define {name}: it defines Walk, area, high"):
         load("00_sample", name)
+
+
+def test_the_names_that_a_notebook_imports():
+    names = definitions.imported("00_sample")
+    assert names["math"].pi > 3 and "Fraction" in names and "area" not in names

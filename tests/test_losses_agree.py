@@ -1,0 +1,160 @@
+"""The losses that chapter 02 defines agree with torch's, in value and slope, over all arguments."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import distributions, nn
+from torch.nn import functional as F
+
+from tests.notebooks import definitions
+
+REDUCTIONS = ("mean", "sum", "none")
+DTYPES = (torch.float32, torch.float64)
+SHAPES = ((6, 4), (3, 5, 7), (2, 3, 4, 5), (4, 4, 4))  # (n, classes, ...)
+WEIGHTS = (False, True)
+IGNORED = (-100, 0, 2)
+SMOOTHINGS = (0.0, 0.1, 1.0)
+
+
+@pytest.fixture(scope="module")
+def chapter():
+    """The chapter's own definitions, by name."""
+    names = ("cross_entropy", "focal_loss", "FocalLoss", "focal_detached")
+    names += ("squared_error", "kl_to", "gaussian_nll")
+    return dict(zip(names, definitions.load("02_losses", *names), strict=True))
+
+
+def random(*shape, dtype=torch.float32, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def value_and_slope(loss_fn, prediction, *arguments, **settings):
+    prediction = prediction.clone().requires_grad_()
+    value = loss_fn(prediction, *arguments, **settings)
+    (slope,) = torch.autograd.grad(value.sum(), prediction)
+    return value.detach(), slope
+
+
+def assert_agree(ours, theirs, *arguments, **settings):
+    for mine, expected in zip(
+        value_and_slope(ours, *arguments, **settings),
+        value_and_slope(theirs, *arguments, **settings),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, expected)
+
+
+def classes_with_holes(shape, ignored):
+    n_classes = shape[1]
+    generator = torch.Generator().manual_seed(1)
+    targets = torch.randint(n_classes, (shape[0], *shape[2:]), generator=generator)
+    holes = torch.rand(targets.shape, generator=generator) < 0.3
+    targets[holes] = ignored
+    targets.view(-1)[0] = 1  # at least one that counts
+    return targets
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_cross_entropy_agrees_with_torch(chapter, shape, dtype, reduction):
+    for weighted, ignored, smoothing in itertools.product(WEIGHTS, IGNORED, SMOOTHINGS):
+        assert_agree(
+            chapter["cross_entropy"],
+            F.cross_entropy,
+            3 * random(*shape, dtype=dtype),
+            classes_with_holes(shape, ignored),
+            weight=torch.arange(1, shape[1] + 1, dtype=dtype) if weighted else None,
+            ignore_index=ignored,
+            reduction=reduction,
+            label_smoothing=smoothing,
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy_is_stable(chapter, dtype):
+    logits = torch.tensor([[500.0, -500.0, 0.0], [-500.0, 500.0, 0.0]], dtype=dtype)
+    assert_agree(chapter["cross_entropy"], F.cross_entropy, logits, torch.tensor([1, 1]))
+
+
+def test_cross_entropy_of_nothing_is_nan_like_torchs(chapter):
+    nothing = torch.full((4,), -100)
+    for loss_fn in (chapter["cross_entropy"], F.cross_entropy):
+        assert loss_fn(random(4, 3), nothing).isnan()
+        assert loss_fn(random(4, 3), nothing, reduction="sum") == 0
+
+
+def test_an_ignored_class_needs_no_valid_index(chapter):
+    targets = torch.tensor([0, 99, 1, 99])
+    assert_agree(chapter["cross_entropy"], F.cross_entropy, random(4, 3), targets, ignore_index=99)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(8,), (4, 3)])
+def test_focal_loss_without_focus_is_binary_cross_entropy(chapter, shape, dtype, reduction):
+    logits, targets = 4 * random(*shape, dtype=dtype), random(*shape, dtype=dtype, seed=1).gt(0)
+    assert_agree(
+        lambda z, t, reduction: chapter["focal_loss"](z, t, gamma=0.0, reduction=reduction),
+        F.binary_cross_entropy_with_logits,
+        logits,
+        targets.to(dtype),
+        reduction=reduction,
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_focal_loss_follows_its_formula(chapter, dtype, gamma):
+    logits, targets = 2 * random(20, dtype=dtype), random(20, dtype=dtype, seed=1).gt(0).to(dtype)
+    p = logits.sigmoid()
+    p_true = torch.where(targets == 1, p, 1 - p)
+    ours = chapter["focal_loss"](logits, targets, gamma=gamma, reduction="none")
+    torch.testing.assert_close(ours, -((1 - p_true) ** gamma) * p_true.log())
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_module_is_the_function(chapter, reduction):
+    logits, targets = random(8), torch.ones(8)
+    module = chapter["FocalLoss"](gamma=1.5, reduction=reduction)
+    assert isinstance(module, nn.Module) and not list(module.parameters())
+    expected = chapter["focal_loss"](logits, targets, gamma=1.5, reduction=reduction)
+    assert torch.equal(module(logits, targets), expected)
+
+
+def test_focal_loss_refuses_to_broadcast(chapter):
+    with pytest.raises(ValueError, match=r"logits are \(4, 1\), targets \(4,\)"):
+        chapter["focal_loss"](torch.zeros(4, 1), torch.zeros(4))
+
+
+def test_the_detached_one_has_the_number_and_not_the_slope(chapter):
+    logits, targets = random(8, dtype=torch.float64), torch.ones(8, dtype=torch.float64)
+    ours, its_slope = value_and_slope(chapter["focal_detached"], logits, targets)
+    value, slope = value_and_slope(chapter["focal_loss"], logits, targets)
+    assert torch.equal(ours, value) and not torch.allclose(its_slope, slope, rtol=0.1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_squared_error_by_hand_is_torchs(chapter, dtype):
+    prediction, target = random(6, 2, dtype=dtype), random(6, 2, dtype=dtype, seed=1)
+    assert_agree(chapter["squared_error"], F.mse_loss, prediction, target)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_loss_of_a_student_is_the_divergence_from_its_teacher(chapter, dtype):
+    scores, targets = random(6, 5, dtype=dtype), random(6, 5, dtype=dtype, seed=1).softmax(dim=1)
+    theirs = distributions.kl_divergence(
+        distributions.Categorical(probs=targets), distributions.Categorical(logits=scores)
+    )
+    torch.testing.assert_close(chapter["kl_to"](scores, targets), theirs.mean())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_number_with_its_uncertainty_costs_its_log_likelihood(chapter, dtype):
+    out, target = random(6, 2, dtype=dtype), random(6, 1, dtype=dtype, seed=1)
+    mean, log_variance = out.split(1, dim=1)
+    log_p = distributions.Normal(mean, (log_variance / 2).exp()).log_prob(target)
+    constant = math.log(2 * math.pi) / 2  # which torch leaves out
+    torch.testing.assert_close(chapter["gaussian_nll"](out, target), -log_p.mean() - constant)
