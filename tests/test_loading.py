@@ -157,7 +157,7 @@ def of_a_cell(name="OfACell"):
 
 @pytest.fixture
 def in_a_notebook(monkeypatch):
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
 
 
 @pytest.mark.parametrize(
