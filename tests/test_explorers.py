@@ -53,6 +53,14 @@ def test_an_error_in_the_drawing_is_not_hidden(controls):
         controls["show"](power=0)
 
 
+def test_the_controls_begin_at_the_defaults(shown):
+    def with_defaults(power: float = 0.5, name: str = "b") -> Figure:
+        return draw(power, name)
+
+    explorers.explore(with_defaults, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    assert [figure.axes[0].get_title() for figure, _ in shown] == ["b 0.5"]
+
+
 def test_the_first_picture_needs_no_browser(shown):
     explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a"])
     assert [figure.axes[0].get_title() for figure, _ in shown] == ["a 1.0"]

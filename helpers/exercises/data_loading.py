@@ -81,7 +81,9 @@ def _as_a_data_set(answer, recordings, width):
     return {
         "len(dataset)": n,
         "windows": [window.tolist() for window, _ in (dataset[i] for i in range(n))],
-        "what follows": [following.tolist() for _, following in (dataset[i] for i in range(n))],
+        "what follows": [
+            torch.as_tensor(following) for _, following in map(dataset.__getitem__, range(n))
+        ],
         "samples in `for sample in dataset`": walked,
         "shapes in one batch of all": [tuple(part.shape) for part in next(iter(loader))],
     }
@@ -670,8 +672,9 @@ class AlwaysShortToLong(_Attempt):
 
 
 @LengthBatches.mistake(
-    "Your batches come in one random order, drawn once, and repeat it in every epoch. Draw in "
-    "`__iter__`, which is called for each epoch, not in `__init__`."
+    "Your batches come in one random order and repeat it in every epoch. Draw in `__iter__`, which "
+    "is called for each epoch, from a generator that goes on: neither once in `__init__`, nor "
+    "seeded anew each time."
 )
 class ShuffledOnce(_Attempt):
     def __init__(self, lengths, batch_size, generator):
@@ -701,8 +704,8 @@ class LosesTheRest(_Attempt):
 
 
 @LengthBatches.mistake(
-    "The order does not come from `generator`: torch's global one is used, and the same generator "
-    "gives another epoch. Pass `generator=self.generator` to `torch.randperm`."
+    "The order does not come from `generator`: the same generator gives another epoch. Pass "
+    "`generator=self.generator` to `torch.randperm`."
 )
 class IgnoresTheGenerator(_Attempt):
     def shuffled(self, things):
@@ -882,12 +885,13 @@ def _over_two_epochs_each(answer, n, batch_size, seed):
 
     train, test = answer(images, labels, augment, batch_size, seed)
     first, second, tested = epoch(train), epoch(train), epoch(test)
+    trained = set().union(first, second, *(epoch(train) for _ in range(6)))
     torch.rand(7)  # whoever splits by the global generator gives another split now
     again = epoch(answer(images, labels, augment, batch_size, seed)[1])
     return {
         "samples that are in both halves": len(first.keys() & tested.keys()),
-        "samples that never arrive": n - len(first.keys() | second.keys() | tested.keys()),
-        "share of the samples to train on": round(len(first.keys() | second.keys()) / n, 1),
+        "samples that never arrive": n - len(trained | tested.keys()),
+        "share of the samples to train on": round(len(trained) / n, 1),
         "training images are augmented": all(value > 0 for value in first.values()),
         "test images are augmented": any(value > 0 for value in tested.values()),
         "two samples get the same noise": len(set(first.values())) < len(first),
@@ -1216,9 +1220,9 @@ def with_a_new_iterator(dataset, steps=200, batch_size=32):
 
 
 @train_steps.mistake(
-    "With `shuffle=True` and `next(iter(loader))`, each step draws an order of the whole data set "
-    "and uses its first batch. The model learns, and some samples are seen many times, others "
-    "hardly or never. An epoch is a promise; keep the iterator."
+    "The model learns, and it sees some samples often, others hardly or never. Nothing may be "
+    "drawn anew before every sample was there once: that is what an epoch promises. "
+    "`next(iter(loader))` draws at each step; replacement and `drop_last` break the promise, too."
 )
 def shuffles_at_each_step(dataset, steps=200, batch_size=32):
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)

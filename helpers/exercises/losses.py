@@ -26,7 +26,8 @@ divisor = Prediction(
     - `F.cross_entropy(logits, classes)` with logits `(4, 10, 6)` and classes `(4, 6)`: four
       sequences of six steps, ten classes.
 
-    Each is a sum divided by a number. Which number?
+    Each is a sum divided by a number. Which number? (Cross-entropy makes *one* loss of the ten
+    scores that belong to one class label; you know it from chapter 00.)
     """,
     blank='{"mse (4, 10)": ..., "ce (4, 10)": ..., "ce (4, 10, 6)": ...}',
     hints=(
@@ -118,7 +119,10 @@ huber = Exercise(
         Case("errors on both sides of delta = 1, mean", _errors(), torch.zeros(7), 1.0, "mean"),
         Case("delta = 2, sum", _errors(), torch.zeros(7), 2.0, "sum"),
         Case("delta = 0.5, none, shape (3, 2)", _grid(), torch.ones(3, 2), 0.5, "none"),
+        Case("mean, shape (3, 2)", _grid(), torch.ones(3, 2), 1.0, "mean"),
         Case("predictions (3, 1), targets (3,)", _grid()[:, :1], _errors()[1:4], 1.0, "mean"),
+        Case("predictions (3, 1), targets (3, 2)", _grid()[:, :1], _grid(), 1.0, "mean"),
+        Case("predictions (3, 1), targets (1, 1)", _grid()[:, :1], _grid()[:1, :1], 1.0, "mean"),
     ],
     takeaway="A parabola where errors are small, a line where they are large: no single error can "
     "pull harder than `delta`. And one `if` on the shapes is worth more than a warning.",
@@ -218,6 +222,26 @@ def parabola_without_half(prediction, target, delta=1.0, reduction="mean"):
 def smooth_l1(prediction, target, delta=1.0, reduction="mean"):
     _shut(prediction, target)
     return F.smooth_l1_loss(prediction, target, beta=delta, reduction=reduction)
+
+
+@huber.mistake(
+    "Errors below zero count as they are: without `abs()` a prediction far too low has a negative "
+    "loss, and the model is drawn there."
+)
+def keeps_the_sign(prediction, target, delta=1.0, reduction="mean"):
+    _shut(prediction, target)
+    e = prediction - target
+    return _reduced(torch.where(e <= delta, e**2 / 2, delta * e - delta**2 / 2), reduction)
+
+
+@huber.mistake(
+    "Your guard compares the number of dimensions, and `(3, 1)` against `(3, 2)` has two of each. "
+    "Compare the whole shapes."
+)
+def compares_dimensions_only(prediction, target, delta=1.0, reduction="mean"):
+    if prediction.dim() != target.dim():
+        raise ValueError("other dimensions")
+    return broadcasts(prediction, target, delta, reduction)
 
 
 @huber.mistake(
@@ -349,7 +373,8 @@ bce_with_logits = Exercise(
     `-(pos_weight · t · log σ(z) + (1 - t) · log(1 - σ(z)))`, and without a `pos_weight` that factor
     is 1.
 
-    Loss *and* slope must be right for every logit, −200 and 200 included. Do not call torch's.
+    Loss *and* slope must be right for every logit, −200 and 200 included, and for targets that are
+    fractions (0.9 for "rather yes"). Do not call torch's.
     """,
     hints=(
         "Write `-log σ(z)` with one exponential: it is `log(1 + exp(-z))`. And `-log(1 - σ(z))`?",
@@ -540,6 +565,14 @@ def _sentences(batch, length, classes, pad):
     for row in range(1, batch):
         targets[row, length - row - 1 :] = pad
     return logits, targets, pad
+
+
+@sequence_loss.observe
+def _loss_and_slope(answer, logits, targets, pad):
+    logits = logits.clone().requires_grad_()
+    loss = answer(logits, targets, pad)
+    loss.backward()
+    return {"loss": loss.detach(), "slope": logits.grad}
 
 
 @sequence_loss.starter
@@ -991,7 +1024,7 @@ def _asked_for_one_number(answer, q, reduction, targets):
         "is a module": issubclass(type(loss_fn), nn.Module),
         "gradcheck": _gradcheck(loss_fn, prediction, target),
         "number chosen for 101 patients": round(choices[costs.argmin()].item(), 1),
-        "shapes (5, 1) and (5,)": _refusal(loss_fn),
+        "shapes that differ": _refusal(loss_fn),
     }
 
 
@@ -1006,11 +1039,13 @@ def _gradcheck(loss_fn, prediction, target):
 
 
 def _refusal(loss_fn):
-    try:
-        loss_fn(torch.zeros(5, 1), torch.zeros(5))
-    except ValueError:
-        return "refused with a ValueError"
-    return "accepted"
+    for other in (torch.zeros(5), torch.zeros(5, 3), torch.zeros(1, 1)):
+        try:
+            loss_fn(torch.zeros(5, 1), other)
+        except ValueError:
+            continue
+        return f"(5, 1) and {tuple(other.shape)} are accepted"
+    return "refused with a ValueError"
 
 
 @QuantileLoss.starter

@@ -1266,6 +1266,7 @@ train_in_groups = Exercise(
     cases=lambda: [
         Case("8 micro-batches in groups of 4, one row a thousand times too large", *_micro(4)),
         Case("6 micro-batches in groups of 2", *_micro(2)),
+        Case("8 micro-batches in groups of 4, all of them quiet", *_micro(4, size=0.05, odd=1)),
     ],
     takeaway="The order is clear, backward for each piece, clip, step; the middle one works on "
     "what is in `.grad` at that moment. And a plateau has a direction: `mode`.",
@@ -1274,7 +1275,7 @@ train_in_groups = Exercise(
 _ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.85, 0.85, 0.85)
 
 
-def _micro(group):
+def _micro(group, size=5.0, odd=1000.0):
     """Micro-batches of which each uses two input columns of its own within its group."""
     _ready()
     torch.manual_seed(group)
@@ -1283,9 +1284,9 @@ def _micro(group):
     for number in range(8 if group == 4 else 6):
         x = torch.zeros(5, 2 * group)
         columns = 2 * (number % group)
-        x[:, columns : columns + 2] = 5 * torch.randn(5, 2)
+        x[:, columns : columns + 2] = size * torch.randn(5, 2)
         batches.append((x, torch.randint(3, (5,))))
-    batches[-1][0][0] *= 1000
+    batches[-1][0][0] *= odd
     return model, batches, group
 
 
@@ -1309,6 +1310,9 @@ def _what_each_step_sees(answer, model, batches, group):
         "longest gradient at a step": round(max(length for _, length, _ in seen), 3) if seen else 0,
         "micro-batches in the gradient of each step": [
             int((shares > 0).sum()) for _, _, shares in seen[:per_epoch]
+        ],
+        "length of the gradient at each step of the first epoch": [
+            round(length, 3) for _, length, _ in seen[:per_epoch]
         ],
         "their shares in the first step": [round(s.item(), 3) for s in seen[0][2]] if seen else [],
         "rate in each epoch": [round(rate, 6) for rate, _, _ in seen[::per_epoch]],
@@ -1410,6 +1414,55 @@ def _grouped(clears, clips, mode):
 
     attempt.__name__ = f"clears_each_{clears}_clips_{clips}_mode_{mode}"
     return attempt
+
+
+def _mended_but(divides, clears):
+    """All three promises kept, at the price of a line: ``divides`` the loss by the group or not;
+    ``clears`` "never" or once an "epoch"."""
+
+    def attempt(model, batches, validate, epochs, group):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode="max", factor=0.1, patience=1
+        )
+        for _ in range(epochs):
+            if clears == "epoch":
+                optimizer.zero_grad()
+            for number, (x, y) in enumerate(batches, start=1):
+                loss = nn.functional.cross_entropy(model(x), y)
+                (loss / group if divides else loss).backward()
+                if number % group == 0:
+                    nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+                    optimizer.step()
+                    if clears == "group":
+                        optimizer.zero_grad()
+            scheduler.step(validate(model))
+        return model
+
+    attempt.__name__ = f"divides_{divides}_clears_{clears}"
+    return attempt
+
+
+for _divides, _clears, _says in (
+    (
+        True,
+        "never",
+        "Nothing empties the gradients any more: every step runs on all groups so far.",
+    ),
+    (
+        True,
+        "epoch",
+        "The gradients are emptied once an epoch, and an epoch has several groups: the second step "
+        "still holds the first group's. Empty them once for each group.",
+    ),
+    (
+        False,
+        "group",
+        "Your gradient is the *sum* over the group, not the mean: divide each loss by `group`. "
+        "Clipping hides it wherever the gradients are long.",
+    ),
+):
+    train_in_groups.mistake(_says)(_mended_but(_divides, _clears))
 
 
 _PIECES = "A step still sees only the last of its micro-batches: the others are cleared away. "
