@@ -54,7 +54,8 @@ def test_an_error_in_the_drawing_is_not_hidden(controls):
 
 
 def test_the_controls_begin_at_the_defaults(shown):
-    def with_defaults(power: float = 0.5, name: str = "b") -> Figure:
+    def with_defaults(power: float = 0.5, name: str = "b", dots: int = 3) -> Figure:
+        assert dots == 3  # no control was asked for
         return draw(power, name)
 
     explorers.explore(with_defaults, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])

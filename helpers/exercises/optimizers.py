@@ -1042,7 +1042,8 @@ train_digits = Exercise(
     colleague.
 
     There is **one** bug. Find it by looking at what the program does, and mend it. Leave the rate,
-    the 40, the epochs and the batch size as they are.
+    the 40, the epochs and the batch size as they are. (`SequentialLR` runs its first scheduler,
+    and from the call number in `milestones` on the second.)
     """,
     start="This is the program as found. Print the rate that each `optimizer.step()` uses, before "
     "you change anything.",

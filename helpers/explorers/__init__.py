@@ -26,5 +26,7 @@ def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
     def show(**values: Any) -> None:
         plots.show(draw(**values), alt=alt)
 
-    show.__signature__ = inspect.signature(draw)  # where interact looks for the first values
+    # interact takes the first values from the defaults in a signature
+    parameters = inspect.signature(draw).parameters.values()
+    show.__signature__ = inspect.Signature([one for one in parameters if one.name in controls])
     interact(show, **controls)
