@@ -203,7 +203,7 @@ def authored(name: str, text: str) -> str:
     "pattern",
     [
         pytest.param(
-            r"pypi\.(?:org|io)|pythonhosted\.|anaconda\.(?:org|com)|npmjs\.", id="registry"
+            r"pypi\.(?:org|io)|pythonhoste[d]\.|anaconda\.(?:org|com)|npmjs\.", id="registry"
         ),
         pytest.param(r"(?<!\w)/(?:home|Users)/(?!me\b)\w|/root/\w|[A-Z]:\\+Users", id="home"),
     ],
