@@ -1,0 +1,609 @@
+"""Checkpoints that survive a crash, refuse to run code, and bring a training back to the bit.
+
+::
+
+    checkpoint.save(path, model=model, optimizer=optimizer, random=checkpoint.random_state())
+    rest = checkpoint.load(path, model=model, optimizer=optimizer)
+    checkpoint.set_random_state(rest["random"])
+
+A file holds one dict, name -> state, and ``torch.load(path)`` reads it without this module.
+"""
+
+import contextlib
+import copy
+import io
+import os
+import pickle
+import random
+import re
+import secrets
+import struct
+import sys
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint can't be written, read or applied. What was there before is as it was."""
+
+
+class DamagedError(CheckpointError):
+    """The file is not what was once written: cut off, changed, or never a checkpoint."""
+
+
+def save(path: str | os.PathLike[str], **parts: Any) -> None:
+    """Write ``parts`` to ``path``, all of it or nothing.
+
+    A part with a ``state_dict()`` is saved by it, a ``torch.Generator`` by its state, anything else
+    as it is. The file is written beside ``path``, flushed to the disk, read back as ``load`` reads
+    it, and only then put in the place of ``path``: at every moment ``path`` is the old checkpoint
+    or the new one, whole. Folders that are missing are made. A process that is killed in here
+    leaves the unfinished file behind, hidden beside ``path`` and ending in ``.tmp``.
+
+    Raises ``CheckpointError`` if the system does not let it write (a full disk, a missing
+    permission), and, naming the place, for what ``torch.load`` refuses by default: NumPy's scalars
+    and arrays, paths, objects of own classes.
+    """
+    path = Path(path)
+    around = sys.exc_info()[1]
+    state = {name: _state_of(part) for name, part in parts.items()}
+    try:
+        with _beside(path) as unfinished:
+            with open(unfinished, "xb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            read(unfinished)
+            os.replace(unfinished, path)
+    except Exception as error:  # pickling runs the values' own code
+        why = _system_error(error, around) or _refused(state) or _first_line(error)
+        raise CheckpointError(
+            f"{path} was not written, and what was there before is as it was: {why}"
+        ) from error
+    _flush_folder(path.parent)
+
+
+def load(path: str | os.PathLike[str], *, map_location: Any = "cpu", **parts: Any) -> dict:
+    """Give each of ``parts`` its saved state back; return what else is in the file.
+
+    Nothing in the file is run (``weights_only=True``). Either every part gets its state, or all of
+    them stay as they were. Optimizers and modules keep their own devices; ``map_location``, as in
+    ``torch.load``, is for what is returned.
+
+    Raises ``FileNotFoundError``; ``DamagedError`` if a checksum in the file is wrong or the file is
+    none of ``torch.save``'s; ``pickle.UnpicklingError`` if it asks for code to be run;
+    ``CheckpointError`` if the system does not let it be read or, saying what is missing, unexpected
+    or of another shape, if a part is not in the file or its state does not fit; ``TypeError`` for a
+    part that can't be given a state.
+    """
+    state = read(path, map_location=map_location)
+    absent = [name for name in parts if name not in state]
+    if absent:
+        raise CheckpointError(
+            f"{path} holds no {' and no '.join(map(repr, absent))}: it holds "
+            f"{', '.join(map(repr, state)) or 'nothing'}. If that is the state dict of one model, "
+            "use model.load_state_dict(torch.load(path))"
+        )
+    for name, part in parts.items():
+        if not (isinstance(part, torch.Generator) or hasattr(part, "load_state_dict")):
+            raise TypeError(
+                f"{name} is {part!r}, which can't be given a state: pass what has a "
+                "load_state_dict(), and take the rest from what load returns"
+            )
+    _restore({name: (part, state[name]) for name, part in parts.items()}, path)
+    return {name: value for name, value in state.items() if name not in parts}
+
+
+def read(path: str | os.PathLike[str], *, map_location: Any = "cpu") -> dict:
+    """The dict in a file, its checksums compared first: ``torch.load`` does not look at them.
+
+    Raises what ``load`` raises.
+    """
+    path = Path(path)
+    # What is checked is what is loaded, even if another file takes the name in between.
+    with _open(path) as file:
+        damage = _damage(file)
+        if damage:
+            raise DamagedError(f"{path} ({file.seek(0, 2)} bytes) is damaged: {damage}")
+        file.seek(0)
+        try:
+            state = torch.load(file, map_location=map_location, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise pickle.UnpicklingError(f"{path} {_objection(error)}") from error
+        except Exception as error:  # of torch, and of a map_location that is a function
+            raise CheckpointError(f"{path} can't be loaded: {_first_line(error)}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(state).__name__}, not a dict of parts: write it with "
+            "checkpoint.save(path, model=model, …)"
+        )
+    return state
+
+
+class Checkpoints:
+    """The checkpoints of one training in one folder: the last ``keep``, and the best.
+
+    A file is called ``step=00000120.pt``, or ``step=00000120_score=0.25.pt`` if a score was given.
+    Which is the best is read from the names, so it outlives the process. ``best`` is ``"min"`` or
+    ``"max"``; a NaN is never the best. Other files in the folder are left alone. Raises
+    ``ValueError`` for another word and for ``keep < 1``.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], keep: int = 3, best: str = "min"):
+        if best not in ("min", "max"):
+            raise ValueError(f"best is {best!r}: it must be 'min' or 'max', of the score")
+        if keep < 1:
+            raise ValueError(f"keep is {keep}: at least the last checkpoint has to be kept")
+        self.folder, self.keep, self.prefer = Path(folder), keep, min if best == "min" else max
+
+    def save(self, step: int, score: float | None = None, **parts: Any) -> Path:
+        """Save a checkpoint, then remove those that are neither among the last nor the best.
+
+        ``step`` is saved with the parts. What a killed process left unfinished goes first. Raises
+        ``ValueError`` if ``step`` is negative or not beyond the latest one in the folder, and what
+        ``checkpoint.save`` raises.
+        """
+        if step < 0:
+            raise ValueError(f"step is {step}: count the steps from 0")
+        latest = self.latest()
+        if latest is not None and step <= _Name.of(latest).step:
+            raise ValueError(
+                f"step {step} comes after {latest.name} is there: load that one and go on from it, "
+                "or use another folder"
+            )
+        for unfinished in self.folder.glob(".step=*.pt.*.tmp"):
+            unfinished.unlink(missing_ok=True)
+        path = self.folder / _Name(step, None if score is None else float(score)).text
+        save(path, **parts, step=step)
+        for old in set(self.all()[: -self.keep]) - {self.best()}:
+            old.unlink(missing_ok=True)
+        return path
+
+    def load(self, *, map_location: Any = "cpu", **parts: Any) -> dict | None:
+        """Go back to the latest checkpoint that is whole; None if there is none.
+
+        A damaged one is set aside as ``….pt.damaged`` and a printed line says so. Returns and
+        raises what ``checkpoint.load`` returns and raises.
+        """
+        for path in reversed(self.all()):
+            try:
+                return load(path, map_location=map_location, **parts)
+            except DamagedError as error:
+                path.replace(f"{path}.damaged")
+                print(f"{error}. It is {path.name}.damaged now; going back to the one before it.")
+        return None
+
+    def all(self) -> list[Path]:
+        """The checkpoints in the folder, the earliest step first."""
+        found = [
+            path for path in self.folder.glob("step=*.pt") if _Name.of(path) and path.is_file()
+        ]
+        return sorted(found, key=lambda path: _Name.of(path).step)
+
+    def latest(self) -> Path | None:
+        """The checkpoint of the last step, if there is one."""
+        return next(reversed(self.all()), None)
+
+    def best(self) -> Path | None:
+        """The checkpoint with the best score; the earliest of equals; None if none has a score."""
+        scores = {path: _Name.of(path).score for path in self.all()}
+        scored = [path for path, score in scores.items() if not (score is None or score != score)]
+        return self.prefer(scored, key=scores.get, default=None)
+
+
+class ShuffledBatches:
+    """A batch sampler that knows its place: ``DataLoader(dataset, batch_sampler=batches)``.
+
+    Each epoch is a permutation of ``n`` samples, cut into lists of ``batch_size`` numbers. It
+    follows from ``seed + epoch``, as in torch's ``DistributedSampler``: seed 1 begins with the
+    second epoch of seed 0. ``state_dict()`` gives the place between two batches; an iteration
+    begins where the last one stopped. After the last batch of an epoch, that is an empty iteration
+    that ends the epoch. With worker processes the loader reads ahead, and the place runs ahead
+    with it. Raises ``ValueError`` unless ``n`` and ``batch_size`` are at least 1.
+    """
+
+    _PLACE = ("n", "batch_size", "seed", "epoch", "batch")
+
+    def __init__(self, n: int, batch_size: int, seed: int = 0):
+        if n < 1 or batch_size < 1:
+            raise ValueError(f"n is {n} and batch_size is {batch_size}: both must be at least 1")
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.epoch = self.batch = 0
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        batches = torch.randperm(self.n, generator=generator).split(self.batch_size)
+        while self.batch < len(batches):
+            self.batch += 1
+            yield batches[self.batch - 1].tolist()
+        self.epoch, self.batch = self.epoch + 1, 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self._PLACE}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go to the place that ``state_dict`` gave.
+
+        Raises ``ValueError`` if it is a place in other batches: another ``n`` or ``batch_size``.
+        """
+        if set(state) != set(self._PLACE):
+            raise ValueError(f"a place has {', '.join(self._PLACE)}; got {', '.join(state)}")
+        if (state["n"], state["batch_size"]) != (self.n, self.batch_size):
+            raise ValueError(
+                f"a place among {state['n']} samples in batches of {state['batch_size']}; these "
+                f"are {self.n} in batches of {self.batch_size}, and their batches are others"
+            )
+        if state["epoch"] < 0 or not 0 <= state["batch"] <= len(self):
+            raise ValueError(
+                f"epoch {state['epoch']}, batch {state['batch']} is no place: epochs count from 0, "
+                f"and each has {len(self)} batches"
+            )
+        self.seed, self.epoch, self.batch = state["seed"], state["epoch"], state["batch"]
+
+
+def random_state() -> dict[str, Any]:
+    """Where all global random generators stand, in a form that ``torch.load`` takes by default.
+
+    Those of torch on the CPU and on each accelerator, of NumPy and of Python.
+    """
+    kind, keys, *rest = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "accelerators": [module.get_rng_state(i) for module, i in _accelerators()],
+        "numpy": (kind, keys.tolist(), *rest),
+        "python": random.getstate(),
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put all global generators where ``random_state`` found them.
+
+    A machine with other accelerators than the one that saved gets the states that it can use.
+    """
+    torch.set_rng_state(state["torch"].cpu())
+    for (module, i), saved in zip(_accelerators(), state["accelerators"], strict=False):
+        module.set_rng_state(saved.cpu(), i)
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+
+
+def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
+    """Where two states differ in a single bit: the paths, such as ``"model.0.weight"``.
+
+    Dicts, lists, tuples, tensors (their dtypes, shapes and bits; not their devices), and anything
+    that can be compared with ``==``. A NaN is equal to one of the same bits, and 0.0 is not -0.0:
+    their inverses differ. An empty list means that the states are the same.
+    """
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        return [] if _same_bits(ours, theirs) else [where]
+    if type(ours) is not type(theirs):
+        return [where]
+    if isinstance(ours, Mapping):
+        pairs = {
+            key: (ours.get(key, _ABSENT), theirs.get(key, _ABSENT)) for key in {**ours, **theirs}
+        }
+    elif isinstance(ours, list | tuple) and len(ours) == len(theirs):
+        pairs = dict(enumerate(zip(ours, theirs, strict=True)))
+    else:
+        return [] if _same_value(ours, theirs) else [where]
+    return [
+        found
+        for key, (mine, other) in pairs.items()
+        for found in differences(mine, other, f"{where}.{key}".lstrip("."))
+    ]
+
+
+# Writing
+
+
+def _state_of(part: Any) -> Any:
+    if isinstance(part, torch.Generator):
+        return part.get_state()
+    return part.state_dict() if hasattr(part, "state_dict") else part
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """The name of a file in the folder of ``path``, which is removed unless it was renamed.
+
+    Only within one file system is a renaming a single step.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield unfinished
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring the renaming to the disk, where the system can: not on Windows, nor on some networks.
+
+    Where it can't, a crash of the machine may bring the old checkpoint back, whole.
+    """
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _system_error(error: BaseException | None, around: BaseException | None) -> str:
+    """What the system said, which torch's own complaint may hide, or "".
+
+    ``around`` is the exception that was being handled before: it has nothing to do with this.
+    """
+    while error is not None and error is not around:
+        if isinstance(error, OSError):
+            return f"{_first_line(error)}. Free some space or choose another folder"
+        error = error.__context__
+    return ""
+
+
+def _refused(state: Mapping[str, Any]) -> str:
+    """What can't be in a checkpoint, and where in the state it is, or ""."""
+    try:
+        leaf = next((leaf for leaf in _leaves(state) if not _survives(leaf[1])), None)
+    except RecursionError:  # it is too deep for a pickle too
+        leaf = None
+    if leaf is None:
+        return ""
+    where, value = leaf
+    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+    return (
+        f"{where} is a {kind}, which torch.load refuses by default. Save plain numbers (.item()), "
+        "tensors (torch.as_tensor), strings (str), lists and dicts"
+    )
+
+
+def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Where each value and each key of a state is, and what it is."""
+    if type(value) in (list, tuple):
+        value = dict(enumerate(value))
+    if type(value) not in (dict, OrderedDict):
+        yield where, value
+        return
+    for key, inside in value.items():
+        yield f"the key {key!r} of {where}", key
+        yield from _leaves(inside, f"{where}.{key}".lstrip("."))
+
+
+def _survives(leaf: Any) -> bool:
+    """Whether a value can be saved and, by default, loaded."""
+    buffer = io.BytesIO()
+    try:
+        torch.save(leaf, buffer)
+        buffer.seek(0)
+        torch.load(buffer, weights_only=True)
+    except Exception:  # pickling runs the value's own code
+        return False
+    return True
+
+
+# Reading
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        near = sorted(other.name for other in path.parent.glob("*" + path.suffix))[:5]
+        raise FileNotFoundError(
+            f"there is no checkpoint {path}: its folder holds {', '.join(near) or 'none'}"
+        ) from None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
+
+
+def _objection(error: pickle.UnpicklingError) -> str:
+    """What the safe loader did not do, in one sentence instead of torch's dozen."""
+    called = re.search(r"GLOBAL (\S+)", str(error))
+    if called:
+        return (
+            f"asks for {called[1]} to be called, which was not done: a checkpoint holds tensors, "
+            "numbers, strings, lists and dicts. torch.load(path, weights_only=False) would call it"
+        )
+    said = str(error).partition("WeightsUnpickler error: ")[2] or error
+    return (
+        f"holds what torch.load does not read by default ({_first_line(said)}): write it with "
+        "checkpoint.save, or with torch.save and its defaults"
+    )
+
+
+def _damage(file: IO[bytes]) -> str:
+    """Why the bytes of a file can't be what ``torch.save`` once wrote, or ""."""
+    try:
+        if not file.read(1):
+            return "it is empty"
+        with zipfile.ZipFile(file) as archive:
+            records = archive.infolist()
+            # torch.save packs nothing; what another program has packed may unfold without end.
+            packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
+            wrong = None if packed else archive.testzip()
+    except Exception as error:  # zipfile raises whatever the damaged bytes lead it into
+        return (
+            f"it is not the archive that torch.save writes, or not all of it ({_first_line(error)})"
+        )
+    if wrong is not None:
+        return f"the checksum of its record {wrong!r} is wrong"
+    # torch takes a record with this bit for a folder, and gives memory that was never written to.
+    folders = [record.filename for record in records if record.external_attr & 0x10]
+    if folders:
+        return f"its record {folders[0]!r} is listed as a folder"
+    names = {record.filename.rpartition("/")[2] for record in records}
+    # torch takes a file that does not begin as an archive for a pickle, which has no checksum.
+    whole = records and records[0].header_offset == 0
+    if packed or not whole or "data.pkl" not in names or "constants.pkl" in names:
+        return "it is an archive, and none of torch.save"
+    return ""
+
+
+def _restore(parts: Mapping[str, tuple[Any, Any]], path: Any) -> None:
+    """Give each part its state; if one does not take it, give all the former one back."""
+    with contextlib.ExitStack() as undo:
+        for name, (part, state) in parts.items():
+            undo.callback(_put, part, copy.deepcopy(_state_of(part)))
+            try:
+                _give(part, state)
+            except Exception as error:
+                raise CheckpointError(
+                    f"{path} does not fit {name!r} ({type(part).__name__}): "
+                    f"{' '.join(str(error).split()).rstrip('.')}. All parts are as they were"
+                ) from error
+        undo.pop_all()
+
+
+def _give(part: Any, state: Any) -> None:
+    """Give a part its state; an error where torch itself takes it and goes wrong later."""
+    if isinstance(part, LRScheduler):
+        _check_names(part.state_dict(), state)
+    options = [set(group) for group in getattr(part, "param_groups", ())]
+    with warnings.catch_warnings():
+        # A load that does nothing, such as one into a meta tensor, is only warned about.
+        warnings.filterwarnings("error", message=".*which is a no-op", category=UserWarning)
+        _put(part, state)
+    if isinstance(part, Optimizer):
+        _check_options(part, options)
+        _check_shapes(part)
+
+
+def _put(part: Any, state: Any) -> None:
+    if isinstance(part, torch.Generator):
+        part.set_state(state.cpu())
+    else:
+        part.load_state_dict(state)
+
+
+def _check_names(ours: Any, theirs: Any) -> None:
+    """A scheduler takes any state: of another kind of scheduler, or a part of one.
+
+    Names with an underscore come and go with torch's versions; those of the schedulers inside
+    another one do not.
+    """
+    ours, theirs = (
+        {name: value for name, value in state.items() if name[0] != "_" or name == "_schedulers"}
+        for state in (ours, theirs)
+    )
+    if ours.keys() != theirs.keys():
+        raise ValueError(
+            f"its state has {', '.join(sorted(ours))}; the saved one has "
+            f"{', '.join(sorted(theirs)) or 'nothing'}"
+        )
+    for pair in zip(ours.get("_schedulers", ()), theirs.get("_schedulers", ()), strict=True):
+        _check_names(*pair)
+
+
+def _check_options(optimizer: Optimizer, before: list[set[str]]) -> None:
+    """An optimizer takes the options of any other kind, and misses its own at the next step.
+
+    Those that the saving version of torch did not have yet are filled in by torch.
+    """
+    for group, names in zip(optimizer.param_groups, before, strict=True):
+        missing = sorted(optimizer.defaults.keys() & names - group.keys())
+        if missing:
+            raise ValueError(
+                f"the saved options lack {', '.join(missing)}: an optimizer of another kind has "
+                "saved them"
+            )
+
+
+#: the parts of an optimizer's memory that it combines with the gradient, element by element
+_LIKE_THE_PARAMETER = {
+    *("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"),
+    *("square_avg", "grad_avg", "acc_delta", "sum", "prev", "step_size", "ax"),
+}
+
+
+def _check_shapes(optimizer: Optimizer) -> None:
+    """torch counts the parameters of an optimizer's state and does not look at their shapes."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for position, parameter in enumerate(parameters):
+        memory = optimizer.state.get(parameter, {})
+        for name in sorted(_LIKE_THE_PARAMETER & memory.keys()):
+            shape = getattr(memory[name], "shape", parameter.shape)
+            if shape != parameter.shape:
+                raise ValueError(
+                    f"{name} of parameter {position} has the shape {tuple(shape)}, the parameter "
+                    f"has {tuple(parameter.shape)}: parameters are matched by their order, so give "
+                    "them to the optimizer in the order in which they were saved"
+                )
+
+
+class _Name(NamedTuple):
+    """What the name of a checkpoint says."""
+
+    step: int
+    score: float | None
+
+    @property
+    def text(self) -> str:
+        return f"step={self.step:08}{'' if self.score is None else f'_score={self.score!r}'}.pt"
+
+    @classmethod
+    def of(cls, path: Path) -> "_Name | None":
+        """None for the names of other files, also of those that only look like one."""
+        parts = re.fullmatch(r"step=(\d+)(?:_score=(.+))?\.pt", path.name)
+        if parts is None:
+            return None
+        try:
+            name = cls(int(parts[1]), None if parts[2] is None else float(parts[2]))
+        except ValueError:
+            return None
+        return name if name.text == path.name else None
+
+
+# Parts of the above
+
+
+_ABSENT = object()
+
+
+def _same_bits(ours: Tensor, theirs: Tensor) -> bool:
+    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+        return False
+    return torch.equal(_bits(ours), _bits(theirs))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The bytes of its values in their order, on the CPU."""
+    values = tensor.detach().cpu().resolve_conj().resolve_neg()
+    return values.reshape(-1).contiguous().view(torch.uint8)
+
+
+def _same_value(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, float):
+        return struct.pack("d", ours) == struct.pack("d", theirs)
+    if isinstance(ours, complex):
+        return _same_value(ours.real, theirs.real) and _same_value(ours.imag, theirs.imag)
+    if isinstance(ours, list | tuple):
+        return False  # of other lengths
+    return bool(ours == theirs)
+
+
+def _accelerators() -> list[tuple[Any, int]]:
+    """torch's module for the accelerator and a number, for each one that is really there."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return []
+    module = torch.get_device_module(accelerator)
+    return [(module, i) for i in range(torch.accelerator.device_count())]
+
+
+def _first_line(error: Any) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
