@@ -521,8 +521,9 @@ def _normal(error: BaseException, name: str) -> str:
 
 
 def _message(error: BaseException) -> str:
+    """The error's text, without the colours that some of torch's texts have for a terminal."""
     try:
-        return str(error)
+        return re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     except KeyboardInterrupt:
         raise
     except BaseException:

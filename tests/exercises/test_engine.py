@@ -495,3 +495,10 @@ def test_importing_the_exercises_without_a_room_imports_no_torch():
     code = "import helpers.exercises, sys; sys.exit('torch' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+def test_the_colours_of_a_message_are_left_out():
+    def raises(x):
+        raise ValueError("\x1b[1mbold\x1b[0m words")
+
+    assert "`ValueError: bold words`" in made().check(raises).text
