@@ -132,24 +132,23 @@ def curves(
     if len(series) > MOST_LABELS:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
     else:
-        _label_ends(axes)
+        label_ends(axes)
     return figure, axes
 
 
-def _numbers(values: Values) -> np.ndarray:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-    return np.asarray(values, dtype=float)
+def label_ends(axes: Axes) -> None:
+    """Write each line's label beside its last point, in its colour, clear of the other labels.
 
-
-def _label_ends(axes: Axes) -> None:
-    """Write each line's name beside its last point, in its colour, clear of the other names."""
+    Lines whose label begins with ``_`` get none, as in matplotlib's legends. Raises ``ValueError``
+    for a line without a value that can be drawn.
+    """
     axes.figure.draw_without_rendering()  # only now is it known where on the page the lines are
-    ends = [_last_visible_point(axes, line) for line in axes.lines]
+    lines = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    ends = [_last_visible_point(axes, line) for line in lines]
     to_points = 72 / axes.figure.dpi
     heights = [axes.transData.transform(end)[1] * to_points for end in ends]
     moved = spread(heights, GAP, lowest=(axes.bbox.y0 * to_points) + GAP / 2)
-    for line, end, height, new_height in zip(axes.lines, ends, heights, moved, strict=True):
+    for line, end, height, new_height in zip(lines, ends, heights, moved, strict=True):
         axes.annotate(
             line.get_label(),
             end,
@@ -161,6 +160,12 @@ def _label_ends(axes: Axes) -> None:
             size=10,
             path_effects=[withStroke(linewidth=3, foreground="white")],  # legible across a line
         )
+
+
+def _numbers(values: Values) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+    return np.asarray(values, dtype=float)
 
 
 def _last_visible_point(axes: Axes, line: Line2D) -> tuple[float, float]:

@@ -31,12 +31,15 @@ FLOORS = {
     "chapters": 0,
     "runtime": 1,
     "expect": 1,
+    "tensorboard_server": 1,
     "data": 2,
     "loading": 2,
     "training": 2,
+    "checkpoint": 2,
     "plots": 3,
-    "explorers": 4,
-    "exercises": 4,
+    "boards": 4,
+    "explorers": 5,
+    "exercises": 5,
 }
 # Commands around the course: they import what they like, and no room imports them.
 COMMANDS = {"__main__", "authoring", "checkout", "lab"}

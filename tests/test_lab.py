@@ -1,17 +1,7 @@
 """A reader's working copy loses no edit, and JupyterLab opens on it: laws of `helpers.lab`."""
 
 import json
-import os
-import secrets
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 import pytest
@@ -21,6 +11,7 @@ from helpers import checkout, exercises, lab
 from helpers.__main__ import main
 from helpers.chapters import CHAPTERS
 from helpers.checkout import CourseError
+from tests.labs import copied_course, running_lab
 
 CHAPTER = CHAPTERS[1]
 NAME = f"{CHAPTER.stem}.ipynb"
@@ -194,20 +185,18 @@ def test_without_jupyterlab_the_command_that_installs_it_is_named(folder, monkey
 
 def test_jupyterlab_serves_the_working_copy_with_this_python_as_its_kernel(tmp_path):
     course, home = tmp_path / "course", tmp_path / "home"
-    shutil.copytree(checkout.root() / "helpers", course / "helpers")
-    shutil.copy(checkout.root() / "pyproject.toml", course)
-    (course / "notebooks").mkdir()
+    copied_course(course)
     for chapter in CHAPTERS:
         write(course / "notebooks" / f"{chapter.stem}.ipynb", "1 + 1")
     plant_foreign_kernel(home / "data" / "kernels" / "python3")
 
-    with running_lab(course, home) as get:
-        served = json.loads(get(f"/api/contents/{CHAPTERS[0].stem}.ipynb").content)
-        kernel = json.loads(get("/api/kernelspecs").content)["kernelspecs"]["python3"]["spec"]
-        start = get("/").url
+    with running_lab(course, home) as running:
+        served = json.loads(running.get(f"/api/contents/{CHAPTERS[0].stem}.ipynb").content)
+        kernels = json.loads(running.get("/api/kernelspecs").content)["kernelspecs"]
+        start = running.get("/").url
 
     assert [cell["source"] for cell in served["content"]["cells"]] == ["1 + 1"]
-    assert "foreign" not in kernel["argv"][0]
+    assert "foreign" not in kernels["python3"]["spec"]["argv"][0]
     assert start.endswith(f"/lab/tree/{CHAPTERS[0].stem}.ipynb")
 
 
@@ -216,61 +205,3 @@ def plant_foreign_kernel(folder: Path) -> None:
     folder.mkdir(parents=True)
     spec = {"argv": ["foreign-python"], "display_name": "Python 3", "language": "python"}
     (folder / "kernel.json").write_text(json.dumps(spec))
-
-
-class Page(NamedTuple):
-    url: str
-    content: bytes
-
-
-@contextmanager
-def running_lab(course, home):
-    """JupyterLab as the command starts it; gives a function that asks it for a path."""
-    port, token = free_port(), secrets.token_hex()
-    options = ["--no-browser", f"--port={port}", "--ip=127.0.0.1", "--allow-root"]
-    command = [sys.executable, "-m", "helpers", "lab", "--", *options]
-    homes = {
-        "HOME": home,
-        "JUPYTER_DATA_DIR": home / "data",
-        "JUPYTER_CONFIG_DIR": home / "config",
-        "JUPYTER_RUNTIME_DIR": home / "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
-    }
-    environment = {**os.environ, **{key: str(path) for key, path in homes.items()}}
-    environment |= {"JUPYTER_TOKEN": token, "JUPYTER_PREFER_ENV_PATH": "0"}
-
-    def get(path):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"token {token}"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return Page(answer.url, answer.read())
-
-    log = home / "log.txt"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            command, cwd=course, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
-    try:
-        wait_until_it_answers(lambda: get("/api/status"), server, log)
-        yield get
-    finally:
-        server.terminate()
-        server.wait(timeout=30)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_until_it_answers(ask, server, log) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            return ask()
-        except OSError:
-            time.sleep(0.2)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()}")

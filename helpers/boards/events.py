@@ -1,0 +1,84 @@
+"""Event files on disk: which runs a log directory has, and what each run logged, in order."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.backend.event_processing.io_wrapper import IsTensorFlowEventsFile
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+LogDir = str | os.PathLike[str]
+
+
+def runs(logdir: LogDir) -> list[str]:
+    """The runs below ``logdir``, sorted, each named as TensorBoard names it.
+
+    A run is a directory with event files. Its name is its path below ``logdir``, with ``/`` on
+    every system; ``logdir`` itself is the run ``"."``. Raises ``FileNotFoundError`` if ``logdir``
+    does not exist or has no event file.
+    """
+    return list(files(logdir))
+
+
+def files(logdir: LogDir) -> dict[str, list[Path]]:
+    """The event files of each run, by its name, the oldest first. Raises as ``runs`` does."""
+    root = Path(logdir)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"no log directory at {str(root)!r} (seen from {str(Path.cwd())!r}): give the "
+            "directory that the SummaryWriter got, or one above it"
+        )
+    found: dict[str, list[Path]] = {}
+    for folder, _, names in os.walk(root):
+        events = sorted(filter(IsTensorFlowEventsFile, names), key=_by_number)
+        if events:
+            run = Path(folder).relative_to(root).as_posix()
+            found[run] = [Path(folder, name) for name in events]
+    if not found:
+        raise FileNotFoundError(
+            f"no event file in {str(root)!r} or below: a SummaryWriter makes one named "
+            "'events.out.tfevents.…' in its log directory as soon as it is made"
+        )
+    return dict(sorted(found.items()))
+
+
+def events(paths: list[Path], purge: bool) -> Iterator[Event]:
+    """The events of one run, from its files in order.
+
+    A file is read as far as it is whole: a writer that was killed leaves half a record at its end.
+    With ``purge``, a restart that was announced by ``purge_step=T`` hides the summaries that the
+    run logged before it for the steps from ``T`` on.
+    """
+    logged = [event for path in paths for event in _whole_records(path)]
+    if not purge:
+        yield from logged
+        return
+    first_lost_step = float("inf")
+    kept = []
+    for event in reversed(logged):
+        if event.step < first_lost_step or not event.HasField("summary"):
+            kept.append(event)
+        if event.session_log.status == SessionLog.START:
+            first_lost_step = min(first_lost_step, event.step)
+    yield from reversed(kept)
+
+
+def _by_number(name: str) -> list[str | int]:
+    """Sorts ``….9`` before ``….10``: the names end in the time and a counter of the process."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
+
+
+def _whole_records(path: Path) -> tuple[Event, ...]:
+    status = path.stat()
+    return _read(str(path.resolve()), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _read(path: str, size: int, changed: int) -> tuple[Event, ...]:
+    # The checksums cost a second for each few megabytes. Size and time tell an unchanged file.
+    return tuple(LegacyEventFileLoader(path).Load())

@@ -1,0 +1,226 @@
+"""Draws what TensorBoard's dashboards show, from the same event files.
+
+Each function returns a figure in the course's look. ``title`` states what the figure shows; without
+one, the tag stands there. All raise what the functions in ``reading`` raise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Literal
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from helpers import plots
+from helpers.boards import reading
+from helpers.boards.events import LogDir
+from helpers.boards.rows import Histogram, Point
+
+BINS = 30  # as many as TensorBoard draws
+MOST_OUTLINES = 50
+# Where a normal distribution is ±0.5, ±1 and ±1.5 standard deviations from its mean; and all of it.
+BANDS = ((0.0, 100.0), (6.68, 93.32), (15.87, 84.13), (30.85, 69.15))
+MOST_COLUMNS = 4
+
+
+def smoothed(values: Sequence[float], weight: float) -> list[float]:
+    """TensorBoard's smoothing: an exponential moving average without the bias to its start at 0.
+
+    With ``weight`` w in [0, 1), a value n steps back counts w to the n. Values that are not finite
+    stay as they are and are left out of the average; a constant series stays constant. Raises
+    ``ValueError`` for another weight. Source: ``resmoothDataset`` in TensorBoard's scalar chart.
+    """
+    if not 0 <= weight < 1:
+        raise ValueError(f"weight must be in [0, 1), got {weight}: TensorBoard's slider ends there")
+    average, weights, result = 0.0, 0.0, []
+    constant = len(set(values)) == 1
+    for value in values:
+        if constant or not math.isfinite(value):
+            result.append(value)
+            continue
+        average = weight * average + (1 - weight) * value
+        weights = weight * weights + (1 - weight)
+        result.append(average / weights)
+    return result
+
+
+def draw_scalars(
+    logdir: LogDir,
+    tag: str,
+    x: Literal["step", "relative", "wall"] = "step",
+    smoothing: float = 0.0,
+    *,
+    title: str | None = None,
+) -> Figure:
+    """Draw one line a run, as on the SCALARS dashboard.
+
+    ``x`` is the step, the seconds since the run's first point, or the time of day. With
+    ``smoothing``, the logged values stay as a faint line behind the smoothed one.
+    """
+    figure, axes = plt.subplots()
+    for run, points in groupby(reading.scalars(logdir, tag), key=lambda point: point.run):
+        points = list(points)
+        places, values = _places(points, x), [point.value for point in points]
+        (line,) = axes.plot(places, smoothed(values, smoothing), label=run)
+        if smoothing > 0:
+            axes.plot(places, values, "-", color=line.get_color(), alpha=0.3, lw=1, label="_logged")
+    axes.set(title=title or tag, xlabel=_LABELS[x], ylabel=tag)
+    if x == "wall":
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
+    if x == "step":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _name_lines(axes)
+    return figure
+
+
+def draw_histograms(logdir: LogDir, tag: str, run: str, *, title: str | None = None) -> Figure:
+    """Draw one outline a step, as on the HISTOGRAMS dashboard: later ones darker and in front.
+
+    Heights can be compared within the figure. More than 50 steps are thinned out evenly.
+    """
+    rows = _thinned(reading.histograms(logdir, tag, run))
+    edges = _common_edges(rows)
+    heights = np.array([_rebinned(row, edges) for row in rows])
+    heights *= 0.25 * max(len(rows), 4) / max(heights.max(), 1e-12)  # the highest takes a quarter
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    middles = (edges[:-1] + edges[1:]) / 2
+    for place, height in enumerate(heights):
+        age = 1 - place / max(len(rows) - 1, 1)
+        colour = plt.get_cmap("Blues")(0.9 - 0.6 * age)
+        axes.fill_between(middles, -place, height - place, color=colour, lw=0)
+        axes.plot(middles, height - place, "-", color="white", lw=0.8)
+    shown = sorted({round(place) for place in np.linspace(0, len(rows) - 1, 6)})
+    axes.set_yticks([-place for place in shown], [str(rows[place].step) for place in shown])
+    axes.set(title=title or f"{tag} ({run})", xlabel="value", ylabel="step, the latest in front")
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def draw_distributions(logdir: LogDir, tag: str, run: str, *, title: str | None = None) -> Figure:
+    """Draw bands of percentiles over the steps, as on the DISTRIBUTIONS dashboard.
+
+    From the outside in, the bands hold all values and those within 1.5, 1 and 0.5 standard
+    deviations if the values are normally distributed; the line is the median. Raises ``ValueError``
+    if the histogram was logged only once.
+    """
+    rows = reading.histograms(logdir, tag, run)
+    if len(rows) < 2:
+        raise ValueError(
+            f"histogram {tag!r} of run {run!r} was logged once: bands need two steps or more; "
+            "draw_histograms draws one"
+        )
+    figure, axes = plt.subplots()
+    steps = [row.step for row in rows]
+    for (lower, upper), alpha in zip(BANDS, (0.2, 0.25, 0.35, 0.5), strict=True):
+        bottom, top = [[_percentile(row, p) for row in rows] for p in (lower, upper)]
+        axes.fill_between(steps, bottom, top, color=plots.COLOURS[0], alpha=alpha, lw=0)
+    axes.plot(steps, [_percentile(row, 50) for row in rows], "-", color="black", lw=1.2)
+    low, high = _range(rows)
+    margin = 0.05 * (high - low)
+    axes.set(title=title or f"{tag} ({run})", xlabel="step", ylabel="value")
+    axes.set_ylim(low - margin, high + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def draw_pr_curves(logdir: LogDir, tag: str, *, title: str | None = None) -> Figure:
+    """Draw the latest precision-recall curve of each run, as on the PR CURVES dashboard."""
+    figure, axes = plt.subplots(figsize=(4.8, 4.2))
+    latest = {curve.run: curve for curve in reading.pr_curves(logdir, tag)}
+    for run, curve in latest.items():
+        predicted = curve.true_positives + curve.false_positives > 0
+        axes.plot(curve.recall[predicted], curve.precision[predicted], label=run)
+    axes.set(title=title or tag, xlabel="recall", ylabel="precision")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
+    axes.legend(loc="lower left", handlelength=3)
+    return figure
+
+
+def draw_images(
+    logdir: LogDir, tag: str, run: str | None = None, *, title: str | None = None
+) -> Figure:
+    """Draw every picture under a tag with its run and step; of a video, the first frame."""
+    pictures = reading.images(logdir, tag, run)
+    columns = min(MOST_COLUMNS, len(pictures))
+    lines = math.ceil(len(pictures) / columns)
+    height, width = pictures[0].pixels.shape[1:3]
+    across = 6.4 / columns
+    size = (6.4, lines * (min(across * height / width, 4.8) + 0.3) + 0.4)
+    figure, grid = plt.subplots(lines, columns, squeeze=False, figsize=size)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, picture in zip(grid.flat, pictures, strict=False):
+        axes.imshow(picture.pixels[0].squeeze(), cmap="gray", vmin=0, vmax=255)
+        name = f"step {picture.step}" if run else f"{picture.run}, step {picture.step}"
+        axes.set_title(name, loc="center", size=10, weight="normal", pad=3)
+    figure.suptitle(title or tag, x=0.02, ha="left", size=12, weight="bold")
+    return figure
+
+
+_LABELS = {
+    "step": "step",
+    "relative": "seconds since the run's first point",
+    "wall": "time of day",
+}
+
+
+def _places(points: Sequence[Point], x: str) -> list:
+    """Where on the x axis the points of one run stand."""
+    if x == "step":
+        return [point.step for point in points]
+    if x == "relative":
+        return [point.wall_time - points[0].wall_time for point in points]
+    if x == "wall":
+        return [datetime.fromtimestamp(point.wall_time) for point in points]
+    raise ValueError(f"x must be 'step', 'relative' or 'wall', got {x!r}")
+
+
+def _name_lines(axes: Axes) -> None:
+    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    if len(named) > plots.MOST_LABELS:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
+    else:
+        plots.label_ends(axes)
+
+
+def _thinned(rows: list[Histogram]) -> list[Histogram]:
+    if len(rows) <= MOST_OUTLINES:
+        return rows
+    return [rows[round(place)] for place in np.linspace(0, len(rows) - 1, MOST_OUTLINES)]
+
+
+def _common_edges(rows: Sequence[Histogram]) -> np.ndarray:
+    """Edges of equal bins over all that any of the histograms holds."""
+    low, high = _range(rows)
+    return np.linspace(low, high, BINS + 1)
+
+
+def _range(rows: Sequence[Histogram]) -> tuple[float, float]:
+    low = min(row.edges[0] for row in rows)
+    high = max(row.edges[-1] for row in rows)
+    if high - low < 1e-9 * max(abs(low), abs(high), 1):  # all values are the same: give them room
+        return low - 0.5, high + 0.5
+    return low, high
+
+
+def _rebinned(row: Histogram, edges: np.ndarray) -> np.ndarray:
+    """The counts between other edges, as if values lay evenly within each of their own bins."""
+    below = np.concatenate([[0], np.cumsum(row.counts)])
+    return np.diff(np.interp(edges, row.edges, below))
+
+
+def _percentile(row: Histogram, percent: float) -> float:
+    """The value below which so many percent of the values lie, by the same reckoning."""
+    below = np.concatenate([[0], np.cumsum(row.counts)])
+    used = np.flatnonzero(row.counts)
+    first, last = used[0], used[-1] + 1
+    wanted = percent / 100 * below[-1]
+    return float(np.interp(wanted, below[first : last + 1], row.edges[first : last + 1]))

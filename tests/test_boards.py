@@ -1,0 +1,542 @@
+"""What a `SummaryWriter` logs comes back as it was logged: laws of `helpers.boards`' readers."""
+
+import io
+import logging
+import math
+import tempfile
+import warnings
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import SummaryWriter
+
+from helpers import boards
+
+NAMES = st.text("abz019_-", min_size=1, max_size=4)
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
+RUNS = st.just(".") | PATHS
+
+
+class Logged(NamedTuple):
+    tag: str
+    step: int
+    wall_time: float
+    value: float
+
+
+POINTS = st.builds(Logged, PATHS, st.integers(0, 2**40), st.floats(0, 2e9), st.floats(width=32))
+
+
+@contextmanager
+def folder():
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@contextmanager
+def writing(logdir, **options):
+    with SummaryWriter(str(logdir), **options) as writer:
+        yield writer
+
+
+def log(logdir, points, **options):
+    with writing(logdir, **options) as writer:
+        for point in points:
+            writer.add_scalar(point.tag, point.value, point.step, walltime=point.wall_time)
+
+
+def assert_equal(rows, expected):
+    """Equal, where NaN equals NaN."""
+    assert [repr(tuple(row)) for row in rows] == [repr(tuple(row)) for row in expected]
+
+
+def by_tag(points):
+    return sorted(points, key=lambda point: point.tag)
+
+
+# Scalars
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(RUNS, st.lists(POINTS, max_size=8), min_size=1, max_size=4))
+def test_every_number_of_every_run_comes_back_in_order(runs):
+    with folder() as logdir:
+        for run, points in runs.items():
+            log(logdir / run, points)
+        assert boards.runs(logdir) == sorted(runs)
+        everything = [(run, *point) for run in sorted(runs) for point in by_tag(runs[run])]
+        assert_equal(boards.scalars(logdir), everything)
+        for run, points in runs.items():
+            assert_equal(boards.scalars(logdir, run=run), [(run, *p) for p in by_tag(points)])
+        for tag in {row[1] for row in everything}:
+            rows = [row for row in everything if row[1] == tag]
+            assert_equal(boards.scalars(logdir, tag), rows)
+
+
+def test_the_files_of_a_run_are_read_in_the_order_in_which_they_were_made(tmp_path):
+    numbers = (9, 10, 100)  # the counter at the end of the names that one process gives
+    for number in numbers:
+        log(tmp_path / "new", [Logged("loss", number, 0, 0)])
+        (file,) = (tmp_path / "new").iterdir()
+        (tmp_path / "run").mkdir(exist_ok=True)
+        file.rename(tmp_path / "run" / f"events.out.tfevents.1700000000.host.1.{number}")
+    assert [point.step for point in boards.scalars(tmp_path, run="run")] == list(numbers)
+
+
+def test_more_points_than_any_reservoir_holds_come_back(tmp_path):
+    log(tmp_path, [Logged("loss", step, 0, step) for step in range(12_000)])
+    assert [point.value for point in boards.scalars(tmp_path, "loss")] == list(range(12_000))
+
+
+@given(st.floats(allow_nan=False))
+def test_a_number_is_stored_in_the_precision_that_was_asked_for(value):
+    with folder() as logdir, np.errstate(over="ignore"):
+        with writing(logdir) as writer:
+            if abs(value) < torch.finfo(torch.float32).max:
+                writer.add_scalar("default", value, 0)
+                writer.add_scalar("new style", value, 0, new_style=True)
+            writer.add_scalar("double", value, 0, new_style=True, double_precision=True)
+        for point in boards.scalars(logdir):
+            assert point.value == (value if point.tag == "double" else np.float32(value))
+
+
+def test_add_scalars_makes_a_run_of_each_key(tmp_path):
+    with writing(tmp_path) as writer:
+        writer.add_scalars("loss/all", {"train": 1.0, "val": 2.0}, 3)
+    found = [(point.run, point.tag, point.step, point.value) for point in boards.scalars(tmp_path)]
+    assert found == [("loss_all_train", "loss/all", 3, 1.0), ("loss_all_val", "loss/all", 3, 2.0)]
+    assert boards.runs(tmp_path) == [".", "loss_all_train", "loss_all_val"]
+
+
+def test_what_is_logged_after_a_reading_is_in_the_next_one(tmp_path):
+    with writing(tmp_path) as writer:
+        for step in range(3):
+            writer.add_scalar("loss", step, step)
+            writer.flush()
+            assert [point.step for point in boards.scalars(tmp_path)] == list(range(step + 1))
+
+
+# Restarts
+
+
+SESSIONS = st.lists(
+    st.tuples(st.none() | st.integers(0, 6), st.lists(st.integers(0, 8), max_size=5)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=40)
+@given(SESSIONS)
+def test_a_restart_with_purge_step_hides_what_was_logged_from_that_step_on(sessions):
+    kept, number = [], 0
+    with folder() as logdir:
+        for purge_step, steps in sessions:
+            points = [Logged("loss", step, 0, number + i) for i, step in enumerate(steps)]
+            number += len(points)
+            log(logdir, points, purge_step=purge_step)
+            if purge_step is not None:
+                kept = [point for point in kept if point.step < purge_step]
+            kept += points
+        assert [point.value for point in boards.scalars(logdir)] == [p.value for p in kept]
+        on_disk = boards.scalars(logdir, purge=False)
+        assert [point.value for point in on_disk] == list(range(number))
+
+
+def test_restarts_are_read_as_tensorboards_own_accumulator_reads_them(tmp_path, caplog):
+    caplog.set_level(logging.CRITICAL)
+    log(tmp_path, [Logged("loss", step, 0, 1) for step in range(8)])
+    log(tmp_path, [Logged("loss", step, 0, 2) for step in range(5, 7)], purge_step=5)
+    for purge in (True, False):
+        theirs = EventAccumulator(str(tmp_path), purge_orphaned_data=purge).Reload().Scalars("loss")
+        ours = boards.scalars(tmp_path, purge=purge)
+        assert [(p.step, p.value) for p in ours] == [(e.step, e.value) for e in theirs]
+
+
+def test_a_graph_outlives_a_restart(tmp_path):
+    add_graph(tmp_path)
+    log(tmp_path, [], purge_step=0)
+    assert len(boards.graphs(tmp_path)) == 1
+
+
+# Damaged and missing files
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_file_that_was_cut_off_is_read_as_far_as_it_is_whole(data):
+    with folder() as logdir:
+        log(logdir, [Logged("loss", step, 0, step) for step in range(5)])
+        (file,) = logdir.iterdir()
+        content = file.read_bytes()
+        sizes = []
+        for length in sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=8))):
+            file.write_bytes(content[:length])
+            steps = [point.step for point in boards.scalars(logdir)]
+            assert steps == list(range(len(steps)))
+            sizes.append(len(steps))
+        assert sizes == sorted(sizes)
+        file.write_bytes(content[:-1])
+        assert len(boards.scalars(logdir)) == 4
+
+
+def test_the_other_runs_are_read_when_one_is_damaged(tmp_path):
+    for run in ("a", "b"):
+        log(tmp_path / run, [Logged("loss", step, 0, step) for step in range(3)])
+    (file,) = (tmp_path / "a").iterdir()
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 0xFF
+    file.write_bytes(content)
+    assert [point.run for point in boards.scalars(tmp_path)] == ["a", "a", "b", "b", "b"]
+
+
+def test_an_empty_file_is_a_run_without_anything(tmp_path):
+    (tmp_path / "events.out.tfevents.1.host.1.0").touch()
+    assert boards.runs(tmp_path) == ["."]
+    assert boards.tags(tmp_path) == []
+    assert boards.scalars(tmp_path) == []
+
+
+READERS = [
+    *(boards.runs, boards.tags, boards.scalars, boards.histograms, boards.images, boards.sounds),
+    *(boards.texts, boards.pr_curves, boards.tensors, boards.meshes, boards.graphs),
+    *(boards.layouts, boards.hparams, boards.embeddings),
+]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_directory_without_events_is_an_error_that_says_what_to_do(tmp_path, read):
+    with pytest.raises(FileNotFoundError, match=r"no log directory at .*nowhere.* give the"):
+        read(tmp_path / "nowhere")
+    (tmp_path / "other.txt").write_text("")
+    with pytest.raises(FileNotFoundError, match=r"no event file in .* SummaryWriter makes"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("read", READERS[2:])
+def test_an_unknown_name_is_an_error_that_lists_the_known_ones(tmp_path, read):
+    log(tmp_path / "first", [])
+    add_everything(tmp_path / "second")
+    names = read.__code__.co_varnames
+    if "run" in names[: read.__code__.co_argcount]:
+        with pytest.raises(KeyError, match="no run 'third': there is 'first', 'second'"):
+            read(tmp_path, run="third")
+    if "tag" in names[: read.__code__.co_argcount]:
+        (known,) = {row.tag for row in read(tmp_path)}
+        with pytest.raises(KeyError, match=f"has the tag 'no such': there is {known!r}"):
+            read(tmp_path, "no such")
+        with pytest.raises(KeyError, match="there is none"):
+            read(tmp_path, known, "first")
+
+
+# Every other kind
+
+
+VALUES = arrays(np.float64, array_shapes(max_dims=2, max_side=30), elements=st.floats(-1e6, 1e6))
+
+
+@settings(max_examples=60)
+@given(VALUES, st.sampled_from(["tensorflow", "auto", "fd", "sqrt", 1, 7]))
+def test_a_histogram_counts_the_values_between_its_edges(values, bins):
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            writer.add_histogram("weights", values, 3, bins=bins)
+        ((run, tag, step, _, edges, counts),) = boards.histograms(logdir)
+    assert (run, tag, step) == (".", "weights", 3)
+    assert len(edges) == len(counts) + 1
+    assert counts.tolist() == np.histogram(values, edges)[0].tolist()
+    assert counts.sum() == values.size
+
+
+@given(VALUES, st.integers(1, 9))
+def test_a_raw_histogram_comes_back_as_it_was_counted(values, bins):
+    counts, edges = np.histogram(values, bins)
+    moments = (values.min(), values.max(), values.size, values.sum(), (values**2).sum())
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            raw = (edges[1:].tolist(), counts.tolist())
+            writer.add_histogram_raw("weights", *map(float, moments), *raw, 0)
+        (row,) = boards.histograms(logdir)
+    if counts[0] > 0:
+        assert row.counts.tolist() == counts.tolist()
+        assert row.edges[1:].tolist() == edges[1:].tolist()
+        assert row.edges[0] == values.min()
+    else:  # an empty bucket at the start tells nothing that its upper edge does not
+        assert row.counts.tolist() == counts[1:].tolist()
+        assert row.edges.tolist() == edges[1:].tolist()
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.just(3), st.integers(1, 5), st.integers(1, 5))),
+    st.sampled_from(["CHW", "HWC"]),
+)
+def test_an_image_comes_back_pixel_for_pixel(image, dataformats):
+    logged = image if dataformats == "CHW" else image.transpose(1, 2, 0)
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            writer.add_image("image", logged, 2, dataformats=dataformats)
+        (row,) = boards.images(logdir)
+    assert row.pixels.dtype == np.uint8
+    assert np.array_equal(row.pixels, image.transpose(1, 2, 0)[None])
+
+
+def test_a_moving_picture_has_all_its_frames(tmp_path):
+    shades = [0, 100, 200]
+    frames = [Image.new("L", (4, 2), shade) for shade in shades]
+    file = io.BytesIO()
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    picture = Summary.Image(height=2, width=4, encoded_image_string=file.getvalue())
+    with writing(tmp_path) as writer:
+        summary = Summary(value=[Summary.Value(tag="video", image=picture)])
+        writer.file_writer.add_summary(summary, 0)
+    (row,) = boards.images(tmp_path)
+    assert row.pixels.shape[:3] == (3, 2, 4)
+    assert [frame.max() for frame in row.pixels] == shades
+    assert [frame.min() for frame in row.pixels] == shades
+
+
+@given(arrays(np.float32, st.integers(2, 50), elements=st.floats(-1, 1, width=32)))
+def test_a_sound_comes_back_to_sixteen_bits(samples):
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            writer.add_audio("sound", samples, 1, sample_rate=8000)
+        (row,) = boards.sounds(logdir)
+    assert row.rate == 8000
+    assert row.samples.shape == samples.shape
+    assert np.abs(row.samples - samples).max() <= 2**-15
+
+
+@given(st.text(st.characters(codec="utf-8")), PATHS)
+def test_a_text_comes_back_under_the_tag_it_was_given(text, tag):
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            writer.add_text(tag, text, 5)
+        (row,) = boards.texts(logdir, tag)
+    assert (row.tag, row.step, row.text) == (tag, 5, text)
+
+
+@given(st.data(), st.integers(2, 127))
+def test_a_curve_counts_what_lies_above_each_threshold(data, n):
+    cells = data.draw(st.lists(st.tuples(st.booleans(), st.integers(0, n - 1)), min_size=1))
+    labels, places = map(np.array, zip(*cells, strict=True))
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            middles = np.minimum((places + 0.5) / (n - 1), 1)
+            writer.add_pr_curve("digit", labels, middles, 4, num_thresholds=n)
+        (row,) = boards.pr_curves(logdir, "digit", ".")
+    assert row.thresholds[[0, -1]].tolist() == [0, 1]
+    above = places[:, None] >= np.arange(n)
+    above_wanted = above & labels[:, None]
+    assert row.true_positives.tolist() == above_wanted.sum(0).tolist()
+    assert row.false_positives.tolist() == (above & ~labels[:, None]).sum(0).tolist()
+    assert (row.true_positives + row.false_negatives == labels.sum()).all()
+    assert (row.false_positives + row.true_negatives == (~labels).sum()).all()
+    found = row.true_positives + row.false_positives
+    np.testing.assert_allclose(row.precision * found, row.true_positives, rtol=1e-6)
+    np.testing.assert_allclose(row.recall * labels.sum(), row.true_positives, rtol=1e-6)
+
+
+BROKEN = ["float16", "bfloat16", "uint8"]  # add_tensor writes them so that nobody can read them
+SOUND = ["float32", "float64", "int8", "int16", "int32", "int64", "bool", "complex64", "complex128"]
+
+
+@pytest.mark.parametrize("dtype", [*SOUND, *BROKEN])
+def test_a_tensor_comes_back_or_its_error_says_what_to_log_instead(tmp_path, dtype):
+    tensor = torch.tensor([[1, 0, 1], [0, 0, 1]]).to(getattr(torch, dtype))
+    with writing(tmp_path) as writer:
+        writer.add_tensor("tensor", tensor, 2)
+    try:
+        (row,) = boards.tensors(tmp_path)
+    except ValueError as error:
+        assert dtype in BROKEN
+        assert "'tensor' of run '.' can't be read" in str(error)
+        assert "log tensor.float()" in str(error)
+    else:
+        assert row.values.dtype == tensor.numpy().dtype
+        assert row.values.tolist() == tensor.tolist()
+
+
+@pytest.mark.parametrize("with_colours", [True, False])
+@pytest.mark.parametrize("with_faces", [True, False])
+def test_a_mesh_comes_back_with_the_parts_it_was_given(tmp_path, with_colours, with_faces):
+    vertices = torch.randn(2, 4, 3)
+    colors = torch.randint(0, 256, (2, 4, 3)) if with_colours else None
+    faces = torch.randint(0, 4, (2, 5, 3)) if with_faces else None
+    with writing(tmp_path) as writer:
+        writer.add_mesh("cloud", vertices, colors, faces, global_step=1)
+        writer.add_mesh("another", vertices + 1)
+    another, cloud = boards.meshes(tmp_path)
+    assert (cloud.tag, cloud.step, another.tag) == ("cloud", 1, "another")
+    assert np.array_equal(cloud.vertices, vertices)
+    assert np.array_equal(another.vertices, vertices + 1)
+    for part, logged in ((cloud.colors, colors), (cloud.faces, faces)):
+        assert part is None if logged is None else np.array_equal(part, logged)
+
+
+def add_graph(logdir):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
+    with writing(logdir) as writer, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        writer.add_graph(model, torch.ones(1, 2))
+
+
+def test_a_graph_has_its_nodes_and_what_they_read(tmp_path):
+    add_graph(tmp_path)
+    (graph,) = boards.graphs(tmp_path, run=".")
+    assert len({node.name for node in graph.nodes}) == len(graph.nodes)
+    (relu,) = [node for node in graph.nodes if node.op == "aten::relu"]
+    (source,) = [node for node in graph.nodes if node.name in relu.inputs]
+    assert "Linear" in source.name
+
+
+def test_a_layout_comes_back_in_the_form_that_the_writer_takes(tmp_path):
+    charts = {
+        "losses": {"both": ["Multiline", ["loss/train", "loss/val"]]},
+        "spread": {"band": ["Margin", ["mean", "low", "high"]], "one": ["Multiline", ["mean"]]},
+    }
+    with writing(tmp_path) as writer:
+        writer.add_custom_scalars(charts)
+    assert boards.layouts(tmp_path, ".") == [(".", charts)]
+
+
+HPARAMS = st.dictionaries(NAMES, st.floats(allow_nan=False) | st.text("ab"), max_size=4)
+METRICS = st.dictionaries(NAMES.map("metric/{}".format), st.floats(0, 1, width=32), max_size=3)
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(NAMES, st.tuples(HPARAMS, METRICS), min_size=1, max_size=3))
+def test_trials_come_back_with_their_hyperparameters_and_metrics(trials):
+    with folder() as logdir:
+        with writing(logdir) as writer:
+            for name, (hparams, metrics) in trials.items():
+                writer.add_hparams(hparams, metrics, run_name=name)
+        assert boards.hparams(logdir) == [(name, *trials[name]) for name in sorted(trials)]
+
+
+def test_a_metric_of_a_trial_is_the_last_one_logged_and_other_scalars_are_none(tmp_path):
+    with writing(tmp_path) as writer:
+        writer.add_hparams({"lr": 0.5}, {"accuracy": 0.25}, run_name=".", global_step=0)
+        writer.add_scalar("loss", 1.0, 0)
+    log(tmp_path, [Logged("accuracy", 1, 0, 0.75)])
+    assert boards.hparams(tmp_path) == [(".", {"lr": 0.5}, {"accuracy": 0.75})]
+
+
+def test_an_embedding_comes_back_with_its_labels_and_its_pictures(tmp_path):
+    vectors = torch.randn(5, 3)
+    with writing(tmp_path / "run") as writer:
+        writer.add_embedding(vectors, list("abcde"), torch.zeros(5, 1, 8, 8), 2, "digits")
+        pairs = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)]
+        writer.add_embedding(vectors, pairs, tag="x/y", metadata_header=["name", "place"])
+        writer.add_embedding(vectors[:1, :1], tag="bare")
+    bare, digits, named = sorted(boards.embeddings(tmp_path), key=lambda row: row.tag)
+    assert (digits.run, digits.tag) == ("run", "digits:00002")
+    np.testing.assert_allclose(digits.vectors, vectors, rtol=1e-6)
+    assert digits.metadata == {"label": list("abcde")}
+    assert digits.sprite.shape == (24, 24, 3)
+    assert named.metadata == {"name": list("abcde"), "place": list("12345")}
+    assert named.sprite is None
+    assert bare.vectors.shape == (1, 1)
+    assert bare.metadata == {}
+    (selected,) = boards.embeddings(tmp_path, "digits:00002", "run")
+    assert selected.tag == digits.tag
+
+
+# The list of tags
+
+
+def add_everything(logdir):
+    """Log one thing of each kind."""
+    add_graph(logdir)
+    with writing(logdir) as writer:
+        writer.add_scalar("scalar", 1.0, 0)
+        writer.add_histogram("histogram", torch.randn(9), 0)
+        writer.add_image("image", torch.rand(3, 4, 4), 0)
+        writer.add_audio("audio", torch.zeros(1, 9), 0)
+        writer.add_text("text", "hello", 0)
+        writer.add_pr_curve("pr_curve", torch.tensor([0, 1]), torch.tensor([0.2, 0.7]), 0)
+        writer.add_tensor("tensor", torch.ones(2), 0)
+        writer.add_mesh("mesh", torch.zeros(1, 3, 3), faces=torch.tensor([[[0, 1, 2]]]))
+        writer.add_embedding(torch.ones(2, 2), tag="embedding")
+        writer.add_custom_scalars({"custom": {"chart": ["Multiline", ["scalar"]]}})
+        writer.add_hparams({"lr": 0.1}, {"scalar": 1.0}, run_name=".")
+
+
+KINDS = {
+    "scalar": boards.scalars,
+    "histogram": boards.histograms,
+    "image": boards.images,
+    "audio": boards.sounds,
+    "text": boards.texts,
+    "pr_curve": boards.pr_curves,
+    "tensor": boards.tensors,
+    "mesh": boards.meshes,
+    "graph": boards.graphs,
+    "custom_scalars": boards.layouts,
+    "embedding": boards.embeddings,
+}
+
+
+def test_the_list_of_tags_counts_the_rows_of_every_kind(tmp_path):
+    add_everything(tmp_path / "a")
+    log(tmp_path / "b", [Logged("loss", step, 0, step) for step in range(3)])
+    listed = boards.tags(tmp_path)
+    assert {tag.kind for tag in listed} == {*KINDS, "hparams"}
+    for kind, read in KINDS.items():
+        counts = {tag[:3:2]: tag.count for tag in listed if tag.kind == kind}
+        rows = read(tmp_path)
+        assert counts == Counter((row.run, getattr(row, "tag", _tag_of(kind))) for row in rows)
+
+
+def _tag_of(kind):
+    return {"graph": "graph", "custom_scalars": "custom_scalars__config__"}.get(kind)
+
+
+# Smoothing
+
+
+SERIES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12)
+WEIGHTS = st.floats(0, 0.999)
+
+
+@given(SERIES, WEIGHTS)
+def test_a_smoothed_value_is_the_mean_of_those_before_weighted_by_age(values, weight):
+    for place, smooth in enumerate(boards.smoothed(values, weight)):
+        ages = weight ** np.arange(place, -1, -1)
+        assert math.isclose(
+            smooth, np.average(values[: place + 1], weights=ages), rel_tol=1e-9, abs_tol=1e-6
+        )
+
+
+@given(SERIES)
+def test_without_weight_nothing_is_smoothed(values):
+    assert boards.smoothed(values, 0) == values
+
+
+@given(st.floats(), st.integers(1, 9), WEIGHTS)
+def test_a_constant_series_stays_to_the_bit(value, length, weight):
+    assert_equal([boards.smoothed([value] * length, weight)], [[value] * length])
+
+
+@given(SERIES, st.sampled_from([math.nan, math.inf, -math.inf]), st.integers(0, 12), WEIGHTS)
+def test_a_value_that_is_not_finite_stays_and_moves_no_other(values, odd, place, weight):
+    with_odd = boards.smoothed([*values[:place], odd, *values[place:]], weight)
+    assert repr(with_odd.pop(min(place, len(values)))) == repr(odd)
+    if len(set(values)) > 1:
+        assert with_odd == boards.smoothed(values, weight)
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1, 1.5, math.nan])
+def test_a_weight_outside_the_slider_is_refused(weight):
+    with pytest.raises(ValueError, match=r"weight must be in \[0, 1\)"):
+        boards.smoothed([1.0], weight)

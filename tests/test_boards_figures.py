@@ -1,0 +1,234 @@
+"""The figures of `helpers.boards` show the logged values: what the dashboards would draw."""
+
+import matplotlib.dates as mdates
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.colors import rgb_to_hsv, to_rgb
+from tensorboard.compat.proto.summary_pb2 import HistogramProto
+from tensorboard.plugins.distribution import compressor
+from torch.utils.tensorboard import SummaryWriter
+
+from helpers import boards, plots
+from helpers.boards import figures
+
+STEPS = range(0, 40, 4)
+
+
+@pytest.fixture(autouse=True)
+def drawing_without_a_display():
+    plt.switch_backend("agg")
+    with plt.rc_context():
+        plots.use_style()
+        yield
+        plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory):
+    """Two runs that begin at different times."""
+    folder = tmp_path_factory.mktemp("logs")
+    generator = torch.Generator().manual_seed(0)
+    for start, run in ((1_000_000, "first"), (2_000_000, "second")):
+        with SummaryWriter(str(folder / run)) as writer:
+            for step in STEPS:
+                values = torch.randn(200, generator=generator) + step / 10
+                writer.add_scalar("loss", values.std(), step, walltime=start + 60 * step)
+                writer.add_histogram("weights", values, step)
+                writer.add_histogram("zeros", torch.zeros(9), step)
+                writer.add_image("noise", torch.rand(3, 2, 4, generator=generator), step)
+                writer.add_pr_curve("digit", values > step / 10, values.sigmoid(), step)
+            writer.add_histogram("once", values, 0)
+    return folder
+
+
+def lines(figure):
+    """The lines of a figure by their labels."""
+    (axes,) = figure.axes
+    return {line.get_label(): line for line in axes.lines}
+
+
+# Scalars
+
+
+def test_each_run_is_a_line_over_the_steps(logdir):
+    drawn = lines(boards.draw_scalars(logdir, "loss"))
+    assert set(drawn) == {"first", "second"}
+    for run, line in drawn.items():
+        points = boards.scalars(logdir, "loss", run)
+        expected = [(point.step, point.value) for point in points]
+        assert line.get_xydata().tolist() == list(map(list, expected))
+
+
+def test_relative_time_begins_at_each_runs_first_point_and_wall_time_does_not(logdir):
+    for line in lines(boards.draw_scalars(logdir, "loss", "relative")).values():
+        assert line.get_xdata().tolist() == [60 * step for step in STEPS]
+    drawn = lines(boards.draw_scalars(logdir, "loss", "wall"))
+    for run, start in (("first", 1_000_000), ("second", 2_000_000)):
+        seconds = [mdates.num2date(x).timestamp() for x in mdates.date2num(drawn[run].get_xdata())]
+        here = mdates.num2date(mdates.date2num(figures.datetime.fromtimestamp(start))).timestamp()
+        np.testing.assert_allclose(np.subtract(seconds, here), [60 * step for step in STEPS])
+
+
+def test_smoothing_leaves_the_logged_values_behind_the_smoothed_ones(logdir):
+    figure = boards.draw_scalars(logdir, "loss", smoothing=0.9)
+    first, behind, *_ = figure.axes[0].lines
+    values = [point.value for point in boards.scalars(logdir, "loss", "first")]
+    assert first.get_ydata().tolist() == boards.smoothed(values, 0.9)
+    assert behind.get_ydata().tolist() == values
+    assert behind.get_color() == first.get_color()
+    assert (behind.get_alpha() or 1) < 0.5
+    assert {text.get_text() for text in figure.axes[0].texts} == {"first", "second"}
+
+
+def test_many_runs_are_named_in_a_legend(tmp_path):
+    names = [f"run-{i}" for i in range(plots.MOST_LABELS + 1)]
+    for name in names:
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            writer.add_scalar("loss", 1.0, 0)
+            writer.add_scalar("loss", 0.0, 1)
+    legend = boards.draw_scalars(tmp_path, "loss", smoothing=0.5).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == names
+
+
+def test_another_axis_is_refused(logdir):
+    with pytest.raises(Exception, match="relative"):  # by the signature, where it is enforced
+        boards.draw_scalars(logdir, "loss", "epoch")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda logdir, **options: boards.draw_scalars(logdir, "loss", **options),
+        lambda logdir, **options: boards.draw_histograms(logdir, "weights", "first", **options),
+        lambda logdir, **options: boards.draw_distributions(logdir, "weights", "first", **options),
+        lambda logdir, **options: boards.draw_pr_curves(logdir, "digit", **options),
+        lambda logdir, **options: boards.draw_images(logdir, "noise", "first", **options),
+    ],
+)
+def test_the_title_is_the_finding_or_else_the_tag(logdir, draw):
+    assert "A finding" in titles(draw(logdir, title="A finding"))
+    assert any(tag in titles(draw(logdir)) for tag in ("loss", "weights", "digit", "noise"))
+
+
+def titles(figure):
+    """All that stands above the figure and above its parts."""
+    figure.draw_without_rendering()
+    above = [axes.get_title(loc) for axes in figure.axes for loc in ("left", "center")]
+    return " ".join([*above, figure.get_suptitle()])
+
+
+# Histograms and distributions
+
+COUNTED = st.lists(st.integers(0, 50), min_size=1, max_size=12).filter(any)
+
+
+def histogram(counts):
+    edges = np.cumsum(np.arange(1.0, len(counts) + 2)) - 5
+    return boards.reading.Histogram(".", "weights", 0, 0.0, edges, np.array(counts, float))
+
+
+@given(st.lists(COUNTED, min_size=1, max_size=4))
+def test_other_bins_count_the_same_values(all_counts):
+    rows = [histogram(counts) for counts in all_counts]
+    edges = figures._common_edges(rows)
+    assert len(edges) == figures.BINS + 1
+    for row in rows:
+        rebinned = figures._rebinned(row, edges)
+        np.testing.assert_allclose(rebinned.sum(), row.counts.sum())
+        below = np.interp(row.edges, edges, np.concatenate([[0], np.cumsum(rebinned)]))
+        gap = np.abs(below - np.concatenate([[0], np.cumsum(row.counts)]))
+        assert gap.max() <= rebinned.max() + 1e-9
+
+
+@given(COUNTED)
+def test_percentiles_are_those_of_the_distributions_dashboard(counts):
+    row = histogram(counts)
+    filled = np.flatnonzero(row.counts)
+    proto = HistogramProto(
+        min=row.edges[filled[0]],
+        max=row.edges[filled[-1] + 1],
+        num=sum(counts),
+        bucket_limit=row.edges[1:],
+        bucket=row.counts,
+    )
+    inner = range(1, 100, 7)  # at the very ends, TensorBoard keeps to the values' range instead
+    theirs = compressor.compress_histogram_proto(proto, [0, *(100 * p for p in inner), 10_000])
+    ours = [figures._percentile(row, percent) for percent in inner]
+    np.testing.assert_allclose(ours, [value for _, value in theirs[1:-1]], atol=1e-6)
+
+
+def test_later_histograms_stand_lower_and_are_darker(logdir):
+    figure = boards.draw_histograms(logdir, "weights", "first")
+    (axes,) = figure.axes
+    shades = [rgb_to_hsv(to_rgb(area.get_facecolor()[0]))[2] for area in axes.collections]
+    floors = [area.get_paths()[0].vertices[:, 1].min() for area in axes.collections]
+    assert len(shades) == len(STEPS)
+    assert shades == sorted(shades, reverse=True)
+    assert floors == sorted(floors, reverse=True)
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[0] == str(STEPS[0]) and labels[-1] == str(STEPS[-1])
+
+
+def test_a_long_series_of_histograms_is_thinned_out_to_its_ends(tmp_path):
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in range(120):
+            writer.add_histogram("weights", torch.arange(5.0), step)
+    (axes,) = boards.draw_histograms(tmp_path, "weights", ".").axes
+    assert len(axes.collections) == figures.MOST_OUTLINES
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[0] == "0" and labels[-1] == "119"
+
+
+def test_the_bands_of_a_distribution_lie_within_each_other(logdir):
+    (axes,) = boards.draw_distributions(logdir, "weights", "first").axes
+    assert len(axes.collections) == len(figures.BANDS)
+    ends = [area.get_paths()[0].get_extents().intervaly for area in axes.collections]
+    for (low, high), (inner_low, inner_high) in zip(ends, ends[1:], strict=False):
+        assert low <= inner_low < inner_high <= high
+    rows = boards.histograms(logdir, "weights", "first")
+    assert ends[0].tolist() == [min(r.edges[0] for r in rows), max(r.edges[-1] for r in rows)]
+
+
+def test_values_that_are_all_the_same_are_given_room(logdir):
+    (axes,) = boards.draw_distributions(logdir, "zeros", "first").axes
+    assert np.ptp(axes.get_ylim()) > 0.5
+    (axes,) = boards.draw_histograms(logdir, "zeros", "first").axes
+    assert np.ptp(axes.get_xlim()) > 0.5
+
+
+def test_a_histogram_that_was_logged_once_has_no_distribution_over_steps(logdir):
+    with pytest.raises(ValueError, match="'once' of run 'first' was logged once"):
+        boards.draw_distributions(logdir, "once", "first")
+    boards.draw_histograms(logdir, "once", "first")
+
+
+# Curves and pictures
+
+
+def test_the_latest_curve_of_each_run_is_drawn_where_something_is_predicted(logdir):
+    drawn = lines(boards.draw_pr_curves(logdir, "digit"))
+    assert set(drawn) == {"first", "second"}
+    for run, line in drawn.items():
+        curve = boards.pr_curves(logdir, "digit", run)[-1]
+        assert curve.step == STEPS[-1]
+        predicted = curve.true_positives + curve.false_positives > 0
+        assert line.get_xdata().tolist() == curve.recall[predicted].tolist()
+        assert line.get_ydata().tolist() == curve.precision[predicted].tolist()
+
+
+def test_every_picture_is_drawn_with_its_step_and_its_run(logdir):
+    figure = boards.draw_images(logdir, "noise")
+    drawn = [axes for axes in figure.axes if axes.images]
+    pictures = boards.images(logdir, "noise")
+    assert len(drawn) == len(pictures)
+    for axes, picture in zip(drawn, pictures, strict=True):
+        assert np.array_equal(axes.images[0].get_array(), picture.pixels[0])
+        assert axes.get_title() == f"{picture.run}, step {picture.step}"
+    of_one = boards.draw_images(logdir, "noise", "second")
+    assert [axes.get_title() for axes in of_one.axes if axes.images] == [
+        f"step {step}" for step in STEPS
+    ]
