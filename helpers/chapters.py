@@ -65,4 +65,18 @@ CHAPTERS = (
         minutes=90,
         cpu_seconds=25,
     ),
+    Chapter(
+        stem="05_serialization",
+        title="Saving and loading",
+        question="What does a file bring back, and what does it leave behind?",
+        minutes=90,
+        cpu_seconds=15,
+    ),
+    Chapter(
+        stem="06_tensorboard",
+        title="TensorBoard",
+        question="What is happening inside a training, and would you see it go wrong?",
+        minutes=90,
+        cpu_seconds=25,
+    ),
 )
