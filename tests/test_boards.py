@@ -246,9 +246,17 @@ def test_an_unknown_name_is_an_error_that_lists_the_known_ones(tmp_path, read):
 VALUES = arrays(np.float64, array_shapes(max_dims=2, max_side=30), elements=st.floats(-1e6, 1e6))
 
 
+# NumPy's rules that look at the quartiles ask for as many bins as fit between two close values.
+TAME = arrays(np.float64, array_shapes(max_dims=2, max_side=30), elements=st.integers(-99, 99))
+
+
 @settings(max_examples=60)
-@given(VALUES, st.sampled_from(["tensorflow", "auto", "fd", "sqrt", 1, 7]))
-def test_a_histogram_counts_the_values_between_its_edges(values, bins):
+@given(
+    st.tuples(VALUES, st.sampled_from(["tensorflow", "sqrt", 1, 7]))
+    | st.tuples(TAME, st.sampled_from(["auto", "fd"]))
+)
+def test_a_histogram_counts_the_values_between_its_edges(logged):
+    values, bins = logged
     with folder() as logdir:
         with writing(logdir) as writer:
             writer.add_histogram("weights", values, 3, bins=bins)
