@@ -7,6 +7,8 @@ import copy
 import functools
 import math
 import os
+import re
+import shutil
 import tempfile
 import threading
 import time
@@ -125,6 +127,14 @@ def it_counts():
 
 
 @on_disk.mistake(
+    "A step is always a whole number. Without `global_step` the writer stores none, and a number "
+    "that is not in the file is read as 0, never as `None`."
+)
+def no_step_is_none():
+    return {"[point.step for point in points]": [None for _ in (3.0, 2.0, 1.0)]}
+
+
+@on_disk.mistake(
     "No server was started. The writer knows of none: it writes, and whoever wants to look starts "
     "a TensorBoard, now or next week, here or where the files have been copied to."
 )
@@ -144,9 +154,11 @@ look = Exercise(
     Write `look(model, images)` for use in the midst of a training. It returns two tensors of shape
     `(n,)`: the predicted classes, and the model's probability for each of them.
 
-    The training must not notice. Every submodule is left in the mode it was in (some are frozen in
-    eval mode), BatchNorm's statistics and the random numbers that come after are as if you had not
-    looked, and what you return asks for no gradient. A batch of one image is a batch.
+    The training must not notice. Every submodule, however deep, is left in the mode it was in (some
+    are frozen in eval mode). Statistics, gradients, `requires_grad` and the random numbers that
+    come after are as if you had not looked, and whether gradients are recorded, too: `look` may be
+    called under `torch.no_grad()`. What you return asks for no gradient. A batch of one image is a
+    batch.
     """,
     hints=(
         "Two things decide what a forward pass does besides computing: the modes, and whether "
@@ -167,10 +179,12 @@ look = Exercise(
         ),
     ),
     cases=lambda: [
-        Case("8 images, in the midst of a training", _Half(frozen=False), _images(8)),
-        Case("8 images, the first BatchNorm frozen in eval mode", _Half(frozen=True), _images(8)),
-        Case("a batch of one image", _Half(frozen=False), _images(1)),
-        Case("5 images, a model already in eval mode", _Half(frozen=True).eval(), _images(5)),
+        Case("8 images, in the midst of a training", _Half(), _images(8)),
+        Case("8 images, the first BatchNorm frozen in eval mode", _Half(frozen=2), _images(8)),
+        Case("4 images, the whole first block frozen in eval mode", _Half(frozen=1), _images(4)),
+        Case("called under torch.no_grad()", _Half(), _images(4), False),
+        Case("a batch of one image", _Half(), _images(1)),
+        Case("5 images, a model already in eval mode", _Half().eval(), _images(5)),
     ],
     takeaway="A look at the model is a measurement, and a measurement must not change what it "
     "measures: eval mode, no gradients, every module's own mode back, whatever the batch's size.",
@@ -178,18 +192,23 @@ look = Exercise(
 
 
 class _Half(nn.Module):
-    """Half trained: BatchNorm has seen batches, dropout draws."""
+    """Half trained: BatchNorm has seen batches, dropout draws, gradients wait for their step.
 
-    def __init__(self, frozen):
+    With ``frozen`` 1 the first block, with 2 only the BatchNorm in it (two levels down) is in eval
+    mode and asks for no gradient.
+    """
+
+    def __init__(self, frozen=0):
         super().__init__()
         torch.manual_seed(0)
         self.first = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU())
         self.dropout = nn.Dropout(0.5)
         self.last = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 10))
         for _ in range(3):
-            self(torch.rand(8, 1, 8, 8))
+            self(torch.rand(8, 1, 8, 8)).square().mean().backward()
         if frozen:
-            self.first.eval()
+            part = self.first if frozen == 1 else self.first[2]
+            part.eval().requires_grad_(False)
 
     def forward(self, images):
         return 5 * self.last(self.dropout(self.first(images)))
@@ -200,25 +219,39 @@ def _images(n):
 
 
 @look.observe
-def _looking(answer, model, images):
-    before = copy.deepcopy(model.state_dict())
+def _looking(answer, model, images, recording=True):
+    before, asked = _state(model), _asking(model)
     modes = {name or "itself": module.training for name, module in model.named_modules()}
     next_random = torch.rand(3, generator=torch.default_generator.clone_state()).tolist()
-    classes, probabilities = answer(model, images)
+    with torch.set_grad_enabled(recording):
+        classes, probabilities = answer(model, images)
+        still_recording = torch.is_grad_enabled()
     after = {name or "itself": module.training for name, module in model.named_modules()}
+    changed = [name for name, value in _state(model).items() if not _same(value, before[name])]
     return {
         "classes": classes,
         "probabilities": getattr(probabilities, "detach", lambda: probabilities)(),
         "a result asks for a gradient": getattr(probabilities, "requires_grad", False),
-        "gradients are recorded afterwards": torch.is_grad_enabled(),
+        "gradients are recorded afterwards": still_recording,
         "modules whose mode has changed": [name for name in modes if modes[name] != after[name]],
-        "tensors of the model that have changed": [
-            name
-            for name, value in model.state_dict().items()
-            if not torch.equal(value, before[name])
-        ],
+        "tensors of the model that have changed": changed,
+        "parameters whose requires_grad has changed": sorted(asked ^ _asking(model)),
         "the next random numbers are the same": torch.rand(3).tolist() == next_random,
     }
+
+
+def _state(model):
+    """Copies of all that a training changes: parameters, buffers, gradients."""
+    gradients = {f"{name}.grad": p.grad for name, p in model.named_parameters()}
+    return copy.deepcopy(dict(model.state_dict()) | gradients)
+
+
+def _same(value, other):
+    return value is other if value is None or other is None else torch.equal(value, other)
+
+
+def _asking(model):
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 @look.starter
@@ -259,6 +292,16 @@ def in_train_mode(model, images):
 
 
 @look.mistake(
+    "This is the forward pass of a training: in train mode, so that BatchNorm takes your images in "
+    "and dropout draws, and with a graph, which you return along with the numbers. A look needs "
+    "eval mode *and* `torch.no_grad()`."
+)
+def like_a_training_step(model, images):
+    probabilities, classes = model(images).softmax(dim=1).max(dim=1)
+    return classes, probabilities
+
+
+@look.mistake(
     "The model stays in eval mode: from here on, the training goes on without dropout, and "
     "BatchNorm's statistics stand still."
 )
@@ -291,6 +334,23 @@ def one_mode_for_all(model, images):
     with torch.no_grad():
         probabilities, classes = model(images).softmax(dim=1).max(dim=1)
     model.train(mode)
+    return classes, probabilities
+
+
+@look.mistake(
+    "You gave the model's direct children their modes back, and each with `train(mode)`, which "
+    "reaches what lies deeper: a BatchNorm inside a block that was frozen in eval mode trains "
+    "again. `model.modules()` goes through all levels."
+)
+def modes_of_the_children(model, images):
+    modes = {child: child.training for child in model.children()}
+    mode = model.training
+    model.eval()
+    with torch.no_grad():
+        probabilities, classes = model(images).softmax(dim=1).max(dim=1)
+    model.training = mode
+    for child, mode in modes.items():
+        child.train(mode)
     return classes, probabilities
 
 
@@ -336,13 +396,14 @@ train_epoch = Exercise(
     ask="""
     Write `train_epoch(model, batches, optimizer, writer, epoch)`. It trains for one pass over
     `batches`, a list of pairs `(images, labels)`, with cross-entropy. Epochs count from 0, and each
-    has the same batches. Log three things:
+    has the same batches. The modes are the caller's choice: leave them as they are. Log three
+    things:
 
     - `"loss/batch"`: each batch's loss, at the number of batches trained on before it, since the
       start of the whole training;
     - `"loss/epoch"`: the mean loss per *sample* of this epoch, at the step of its last batch;
     - `"gradient/<name>"`: a histogram of each parameter's gradient for the last batch, at the same
-      step. Frozen parameters have none and get no histogram.
+      step. Frozen parameters have none and get no histogram; a gradient of zeros is one.
 
     The writer belongs to the caller, who goes on using it.
     """,
@@ -391,6 +452,7 @@ def _trainings():
         ),
         Case("epochs 4 and 5, after a resume", _small_net(), _batches(30, 34), [4, 5]),
         Case("a network with a frozen layer", _small_net(frozen=True), _batches(30, 30, 4), [0]),
+        Case("a network with a dead layer", _small_net(dead=True), _batches(32, 32), [0]),
     ]
 
 
@@ -402,11 +464,15 @@ def _first_step():
     torch.optim.SGD(net.parameters(), lr=0.1).step()
 
 
-def _small_net(frozen=False):
+def _small_net(frozen=False, dead=False):
+    """A network with BatchNorm, for which train and eval mode are not the same."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
+    first = nn.Linear(64, 8, bias=False)
+    net = nn.Sequential(nn.Flatten(), first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
     if frozen:
-        net[1].requires_grad_(False)
+        first.requires_grad_(False)
+    if dead:
+        nn.init.constant_(net[2].bias, -10.0)
     return net
 
 
@@ -429,6 +495,10 @@ def _epochs_logged(answer, model, batches, epochs):
         },
         "event files": files,
         "the model is trained": {name: p.detach() for name, p in model.named_parameters()},
+        "modules in train mode": [name for name, part in model.named_modules() if part.training],
+        # Where there is no histogram this tells why; where there is, it is nobody's business.
+        "gradients left for a histogram": bool(histograms)
+        or any(parameter.grad is not None for parameter in model.parameters()),
     }
 
 
@@ -496,7 +566,8 @@ def _epoch(model, batches, optimizer, writer, **do):
     losses, sizes, grads = [], [], {}
     for i, (images, labels) in enumerate(batches):
         loss = F.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
+        if not do.get("piles_up"):
+            optimizer.zero_grad()
         loss.backward()
         grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         optimizer.step()
@@ -505,9 +576,9 @@ def _epoch(model, batches, optimizer, writer, **do):
         sizes.append(len(labels))
     weights = do.get("weights", sizes)
     mean = sum(map(math.prod, zip(losses, weights, strict=False))) / sum(weights[: len(losses)])
-    last = do["step"](len(batches) - 1)
+    last = do.get("last", do["step"](len(batches) - 1))
     writer.add_scalar("loss/epoch", mean, do.get("epoch_step", last))
-    for name, grad in {} if do.get("emptied") else grads.items():
+    for name, grad in {} if do.get("silent") else grads.items():
         writer.add_histogram(f"gradient/{name}", grad, last)
 
 
@@ -530,6 +601,36 @@ def without_a_step(model, batches, optimizer, writer, epoch):
 )
 def counts_from_one(model, batches, optimizer, writer, epoch):
     _epoch(model, batches, optimizer, writer, step=lambda i: epoch * len(batches) + i + 1)
+
+
+@train_epoch.mistake(
+    "The batches lie where they should, the values of the epoch one step too far: on the first "
+    "batch of the *next* epoch. The step of the last batch is one less than the number of batches "
+    "so far."
+)
+def epoch_one_too_late(model, batches, optimizer, writer, epoch):
+    step, end = epoch * len(batches), (epoch + 1) * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, last=end)
+
+
+@train_epoch.mistake(
+    "You never empty the gradients. `backward()` adds to what is there, so each step goes along "
+    "the sum of all gradients so far, and your histograms grow with it. Call "
+    "`optimizer.zero_grad()` before `backward()`."
+)
+def gradients_pile_up(model, batches, optimizer, writer, epoch):
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, piles_up=True)
+
+
+@train_epoch.mistake(
+    "You put the model into eval mode, and train it in that: BatchNorm uses old statistics and "
+    "takes in nothing. The caller has chosen the modes; leave them."
+)
+def in_eval_mode(model, batches, optimizer, writer, epoch):
+    model.eval()
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
 
 
 @train_epoch.mistake(
@@ -565,12 +666,23 @@ def epochs_as_steps(model, batches, optimizer, writer, epoch):
 
 
 @train_epoch.mistake(
-    "There are no gradients in your log: `zero_grad()` has thrown them away (it sets `.grad` to "
-    "`None`) before you looked. Empty them at the start of a step, or log before you do."
+    "There are no gradients in your log, nor are there any at the end: `zero_grad()` has thrown "
+    "them away (it sets `.grad` to `None`). Empty them at the start of a step, and log those of "
+    "the last batch after the loop."
 )
 def gradients_are_gone(model, batches, optimizer, writer, epoch):
     step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, emptied=True)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, silent=True)
+    optimizer.zero_grad()
+
+
+@train_epoch.mistake(
+    "The losses are right, and no histogram is there, though the gradients of the last batch are: "
+    'give each `parameter.grad` that is not `None` to `add_histogram`, as `"gradient/<name>"`.'
+)
+def without_histograms(model, batches, optimizer, writer, epoch):
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, silent=True)
 
 
 @train_epoch.mistake(
@@ -671,6 +783,56 @@ def begins_with_the_first(values, weight):
 
 
 @smooth.mistake(
+    "You begin with `values[0]`, which an empty curve does not have. Boards of some years ago did "
+    "so too; the first value then weighs far more than its share. Begin at 0 and divide, and a "
+    "curve without points needs no care of its own."
+)
+def begins_as_older_boards(values, weight):
+    last, smoothed = values[0], []
+    for value in values:
+        last = weight * last + (1 - weight) * value
+        smoothed.append(last)
+    return smoothed
+
+
+@smooth.mistake(
+    "`weight` and `1 - weight` are exchanged in the average, and the divisor is the one for the "
+    "right order. `weight` belongs to what was there before, so that a slider far to the right "
+    "remembers much."
+)
+def exchanged_in_the_average(values, weight):
+    average, smoothed = 0.0, []
+    for n, value in enumerate(values, 1):
+        average = weight * value + (1 - weight) * average
+        smoothed.append(average / (1 - weight**n))
+    return smoothed
+
+
+@smooth.mistake(
+    "Two things: `weight` and `1 - weight` are exchanged, and the division by the sum of the "
+    "factors is missing. `weight` belongs to what was there before."
+)
+def exchanged_and_not_divided(values, weight):
+    average, smoothed = 0.0, []
+    for value in values:
+        average = weight * value + (1 - weight) * average
+        smoothed.append(average)
+    return smoothed
+
+
+@smooth.mistake(
+    "`weight` and `1 - weight` are exchanged throughout. At `weight=0` no value ever enters, and "
+    "you divide by a sum of 0; right is that the curve then stays as it is."
+)
+def exchanged_throughout(values, weight):
+    average, smoothed = 0.0, []
+    for n, value in enumerate(values, 1):
+        average = weight * value + (1 - weight) * average
+        smoothed.append(average / (1 - (1 - weight) ** n))
+    return smoothed
+
+
+@smooth.mistake(
     "You took the factors the other way round: with `weight` for the new value, a slider at 0.99 "
     "would smooth next to nothing."
 )
@@ -718,8 +880,9 @@ log_pr_curves = Exercise(
     files makes them wonder, too.
 
     `logits` has shape `(n, classes)`, `labels` holds the true classes `(n,)`. Mend the function:
-    for each class the curve of the model's *probability* for it, against the truth, at `step`,
-    under the tag `"pr/<class>"`. The writer stays open for the caller.
+    for each class, whether or not these labels hold it, the curve of the model's *probability* for
+    it, against the truth, at `step`, under the tag `"pr/<class>"`. The writer stays open for the
+    caller, and what the caller handed in stays as it was.
     """,
     start="This is still the function as it was given. What does the second argument of "
     "`add_pr_curve` have to be: what the model says, or what is true?",
@@ -734,6 +897,7 @@ log_pr_curves = Exercise(
         Case("an untrained network", _logits(0.0), _labels(), 0),
         Case("a network that has learned something", _logits(2.0), _labels(), 30),
         Case("a class that the network never predicts", _logits(1.0, shy=2), _labels(), 7),
+        Case("a class that these labels do not hold", _logits(1.0), _labels() % 2, 9),
     ],
     takeaway="A curve of the model against its own predictions measures how sure it is, not how "
     "right. If an untrained network looks good, the fault is in the measurement.",
@@ -754,6 +918,7 @@ def _logits(knowledge, shy=None):
 
 @log_pr_curves.observe
 def _curves_logged(answer, logits, labels, step):
+    before = logits.clone(), labels.clone()
     with _folder() as folder:
         with SummaryWriter(folder) as writer:
             answer(writer, logits, labels, step)
@@ -764,6 +929,7 @@ def _curves_logged(answer, logits, labels, step):
         "precision": {row.tag: _floats(row.precision) for row in rows},
         "recall": {row.tag: _floats(row.recall) for row in rows},
         "event files": files,
+        "logits and labels as before": [torch.equal(logits, before[0]), labels.equal(before[1])],
     }
 
 
@@ -835,6 +1001,33 @@ def only_the_truth(writer, logits, labels, step):
     for c in range(logits.shape[1]):
         writer.add_pr_curve(f"pr/{c}", labels == c, logits[:, c], step)
         writer.close()
+
+
+@log_pr_curves.mistake(
+    "You hand the labels over as they are. The question of a curve is yes or no, and a label of 2 "
+    "counts like two times yes, for every class alike: `labels == c`."
+)
+def labels_whole(writer, logits, labels, step):
+    for c in range(logits.shape[1]):
+        writer.add_pr_curve(f"pr/{c}", labels, logits.softmax(dim=1)[:, c], step)
+
+
+@log_pr_curves.mistake(
+    "A class that these labels do not hold gets no curve. In the board it is missing at this step, "
+    "and nobody sees why. Go through the columns of `logits`."
+)
+def only_classes_seen(writer, logits, labels, step):
+    for c in labels.unique().tolist():
+        writer.add_pr_curve(f"pr/{c}", labels == c, logits.softmax(dim=1)[:, c], step)
+
+
+@log_pr_curves.mistake(
+    "The curves are right. But you write the probabilities into `logits`, which is the caller's "
+    "tensor: the loss that is computed from it next is another one."
+)
+def in_place(writer, logits, labels, step):
+    logits.copy_(logits.softmax(dim=1))
+    _curves(writer, labels, logits, step)
 
 
 @log_pr_curves.mistake(
@@ -1087,19 +1280,22 @@ diagnose = Exercise(
     the run back and returns a dict from each layer to one of four words:
 
     - `"frozen"`: its `requires_grad` is off;
-    - `"dead"`: its gradient is zero, every time;
-    - `"stuck"`: it has a gradient, however small, and from the first histogram of its weights to
-      the last, fewer than 1 in 100 weights have left their bin;
+    - `"dead"`: its gradient is zero every time, as far as a histogram can tell: the bins next to 0
+      end at 1e-12, and what lies in them cannot be told from 0;
+    - `"stuck"`: it has a larger gradient than that, if only once, and from the first histogram of
+      its weights to the last, fewer than 1 in 100 weights have left their bin, as `moved` counts;
     - `"learning"`: anything else.
 
-    `boards.histograms(folder)` gives rows with `tag`, `step`, `edges` and `counts`; bin `i` holds
-    `counts[i]` values from `edges[i]` to `edges[i + 1]`.
+    Names of layers may have a `/` in them. `boards.histograms(folder)` gives rows with `tag`,
+    `step`, `edges` and `counts`; bin `i` holds `counts[i]` values from `edges[i]` to
+    `edges[i + 1]`.
     """,
     hints=(
         "The order of the questions matters. Is there a gradient? Is it ever different from zero? "
         "Only then: do the weights move?",
-        "A tensor of zeros has all its values in the bin around 0, which is narrower than 1e-11. "
-        "Every other bin ends further out: `max(abs(low), abs(high)) > 1e-11`.",
+        "Bins end at 1e-12, then a tenth further out each time. A tensor of zeros fills only bins "
+        "next to 0. So look for a bin that holds something and ends further out: "
+        "`max(abs(low), abs(high)) > 1e-12`.",
         "Weight decay makes the weights of a dead layer shrink. They move, and it is dead.",
         "Only bins that hold something are stored, so two histograms may have different ones. Bins "
         "with the same edges are the same: make a dict of each, as `moved` above does.",
@@ -1126,6 +1322,11 @@ diagnose = Exercise(
         ),
         Case("a gradient that is zero at first", {"rare": _layer("learning", rests=(0, 1))}),
         Case("a gradient that is zero at the end", {"rare": _layer("learning", rests=(2,))}),
+        Case("a gradient whose values are all alike", {"even": _steady("even gradient")}),
+        Case("2 in 100 weights have moved", {"few": _steady("few move")}),
+        Case("the weights spread out evenly", {"wide": _steady("spread")}),
+        Case("one weight of 400 runs away", {"last": _steady("one runs away")}),
+        Case("a layer with a / in its name", {"block/conv": _layer("learning")}),
         Case(
             "all four at once",
             {
@@ -1164,6 +1365,23 @@ def _layer(state, decay=False, size=0.1, rests=()):
     return rows
 
 
+def _steady(kind):
+    """A layer of 400 weights that stand still but for what ``kind`` says, with a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    half = torch.randn(200, generator=generator)
+    weight, gradient = torch.cat([half, -half]), torch.randn(400, generator=generator)
+    moved = weight.clone()
+    if kind == "even gradient":  # one bin holds it all
+        moved, gradient = 2 * weight, torch.full((400,), 0.05)
+    elif kind == "few move":
+        moved[:8] = 5.0
+    elif kind == "spread":  # the mean stays
+        moved = 1.5 * weight
+    elif kind == "one runs away":  # the mean moves, and so does the first bin that is stored
+        moved[0] = -1000.0
+    return [(weight, gradient), (weight, gradient), (moved, gradient)]
+
+
 @diagnose.observe
 def _of_a_logged_run(answer, layers):
     with _folder() as folder:
@@ -1188,7 +1406,7 @@ def diagnose(folder):
 
     def all_zero(row):
         edges = zip(row.edges[:-1], row.edges[1:], row.counts, strict=True)
-        return not any(count for low, high, count in edges if max(abs(low), abs(high)) > 1e-11)
+        return not any(count for low, high, count in edges if max(abs(low), abs(high)) > 1e-12)
 
     def share_moved(one, other):
         before, after = (dict(zip(row.edges[1:], row.counts, strict=True)) for row in (one, other))
@@ -1329,7 +1547,52 @@ def any_move_is_learning(folder):
     return _by_gradient(folder, dead=lambda sizes: max(sizes) < 1e-10, least=1e-6)
 
 
-def _by_gradient(folder, dead, least=0.01):
+@diagnose.mistake(
+    "You pair the bins by their place. Only bins from the first that holds something to the last "
+    "are stored, so a single weight far out shifts them all, and everything seems to have moved. "
+    "Pair them by their edges."
+)
+def bins_by_place(folder):
+    def moved(one, other):
+        leavers = [abs(a - b) for a, b in zip(one.counts, other.counts, strict=False)]
+        return sum(leavers) / 2 >= 0.01 * sum(one.counts)
+
+    return _by_gradient(folder, dead=_always_zero, moved=moved)
+
+
+@diagnose.mistake(
+    "You count a layer as learning only when many weights have left their bin. Asked for is 1 in "
+    "100; in a large layer that is a lot of learning."
+)
+def many_must_move(folder):
+    return _by_gradient(folder, dead=_always_zero, least=0.05)
+
+
+@diagnose.mistake(
+    "You take every gradient that fits into one bin for a dead one. Look at where the bin lies: "
+    "values that are all alike share a bin, too."
+)
+def one_bin_is_dead(folder):
+    states = by_the_largest_value(folder)
+    for layer, rows in _read(folder).items():
+        if rows["gradient"] and all(np.count_nonzero(row.counts) == 1 for row in rows["gradient"]):
+            states[layer] = "dead"
+    return states
+
+
+@diagnose.mistake(
+    'The layer\'s name is all that follows the first `/` of the tag: `tag.split("/")[1]` loses '
+    'what comes after a second one. `tag.partition("/")` cuts once.'
+)
+def up_to_the_next_slash(folder):
+    return {layer.split("/")[0]: state for layer, state in by_the_largest_value(folder).items()}
+
+
+def _always_zero(sizes):
+    return max(sizes) < 1e-10
+
+
+def _by_gradient(folder, dead, least=0.01, moved=None):
     states = {}
     for layer, rows in _read(folder).items():
         sizes = [_largest(row) for row in rows["gradient"]]
@@ -1338,7 +1601,9 @@ def _by_gradient(folder, dead, least=0.01):
         elif dead(sizes):
             states[layer] = "dead"
         else:
-            states[layer] = "learning" if _moved(rows["weight"], least) else "stuck"
+            weights = rows["weight"]
+            learns = moved(weights[0], weights[-1]) if moved else _moved(weights, least)
+            states[layer] = "learning" if learns else "stuck"
     return states
 
 
@@ -1355,7 +1620,8 @@ sweep = Exercise(
     there is no trace.
 
     Mend the function: a run for each rate, in a folder of its own directly under `folder`, whose
-    name holds `str(rate)`. What is trained, and what is returned, stays.
+    name holds `str(rate)`. What is trained, and what is returned, stays, and so does whatever else
+    lies under `folder`.
     """,
     start="This is still the function as it was given. What is a run, for TensorBoard? And when "
     "does `SummaryWriter` look at `comment`?",
@@ -1369,6 +1635,8 @@ sweep = Exercise(
         Case("rates 0.5 and 0.05", [0.5, 0.05]),
         Case("rates 0.1, 0.001 and 0.004", [0.1, 0.001, 0.004]),
         Case("a single rate, 1e-05", [1e-05]),
+        Case("a rate of many digits", [0.00123456789, 0.1]),
+        Case("the same rate twice", [0.1, 0.5, 0.1]),
     ],
     takeaway="A run is a directory. Give each run its own, with what makes it different in its "
     "name, unrounded; in a program that is started more than once, the time as well.",
@@ -1378,22 +1646,28 @@ sweep = Exercise(
 @sweep.observe
 def _runs_logged(answer, rates):
     with _folder() as folder, _working_in(folder):
-        logs = folder / "logs"
-        logs.mkdir()
+        logs, other = folder / "logs", "yesterday"
+        with SummaryWriter(logs / other) as writer:
+            writer.add_scalar("loss", 1.0, 0)
         returned = answer(logs, rates)
         if any(type(thread).__name__ == "_AsyncWriterThread" for thread in threading.enumerate()):
             time.sleep(0.2)  # a writer that was not closed is still writing
-        count = _event_files(logs)
-        points = boards.scalars(logs) if count else []
+        points = [p for p in boards.scalars(logs) if p.run != other] if _event_files(logs) else []
+        survives = _event_files(logs / other)
+        files = {
+            "under the folder": _event_files(logs) - survives,
+            "in a folder of the writer's own": _event_files(folder / "runs"),
+        }
+        files["elsewhere"] = _event_files(folder) - survives - sum(files.values())
     runs = {point.run for point in points}
+    if len(set(rates)) < len(rates):  # how to name the second of a kind is left open
+        return {"returned": list(returned)}
     return {
         "runs": len(runs),
         "runs directly under the folder": sum(
             run != "." and len(Path(run).parts) == 1 for run in runs
         ),
-        "runs with the rate in their name": {
-            str(rate): sum(_names(run, rate) for run in runs) for rate in rates
-        },
+        "the rate in a run's name": {str(rate): _in_a_name(rate, runs) for rate in rates},
         "steps in each run": sorted([p.step for p in points if p.run == run] for run in runs),
         "last losses in the log": [
             round(next(p.value for p in reversed(points) if p.run == run), 4)
@@ -1401,9 +1675,19 @@ def _runs_logged(answer, rates):
             for run in sorted(runs)
             if _names(run, rate)
         ],
-        "event files": count,
+        "event files": files,
+        "the run of yesterday is still there": bool(survives),
         "returned": list(returned),
     }
+
+
+def _in_a_name(rate, runs):
+    """How the rate stands in the name of a run: as Python writes it, rounded, or not at all."""
+    count = sum(_names(run, rate) for run in runs)
+    if count:
+        return f"in {count}"
+    numbers = [float(n) for run in runs for n in re.findall(r"\d+\.\d+(?:e-?\d+)?|\de-\d+", run)]
+    return "rounded" if any(abs(number - rate) < 0.005 for number in numbers) else "not there"
 
 
 def _names(run, rate):
@@ -1506,6 +1790,48 @@ def by_comment(folder, rates):
 
 
 @sweep.mistake(
+    "The runs lie *beside* the folder, not in it: `folder` is a path, and what you add to its text "
+    "becomes the end of its name. A slash between makes it a folder below: "
+    '`Path(folder, f"rate={rate}")`.'
+)
+def beside_the_folder(folder, rates):
+    losses = []
+    for rate in rates:
+        with SummaryWriter(f"{folder}_rate={rate}") as writer:
+            losses.append(_descent(rate, writer))
+    return losses
+
+
+@sweep.mistake(
+    "`:g` keeps six digits. Of a rate with more, the name says another number than the one that "
+    "was used, and two such rates can share a folder. Write `{rate}`."
+)
+def six_digits(folder, rates):
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, f"rate={rate:g}")) as writer:
+            losses.append(_descent(rate, writer))
+    return losses
+
+
+@sweep.mistake(
+    "You empty `folder` first, and the runs of others that lie in it are gone. A sweep adds runs; "
+    "it is not the owner of what is there."
+)
+def empties_the_folder(folder, rates):
+    shutil.rmtree(folder)
+    return named_by_time_too(folder, rates)
+
+
+@sweep.mistake(
+    "A rate that is given twice is trained once, so the list that you return is shorter than "
+    "`rates`, and its losses stand at other places."
+)
+def each_rate_once(folder, rates):
+    return named_by_time_too(folder, dict.fromkeys(rates))
+
+
+@sweep.mistake(
     "The rate is rounded in the name, so two small rates get the same name: one directory, one run "
     "again. Write the rate as it is."
 )
@@ -1568,8 +1894,9 @@ best = Exercise(
     the highest `"accuracy/validation"`, as a tuple `(run, step, value)`.
 
     Runs without that tag are left out. A diverged run logs `nan`: that is not high. Some runs
-    crashed and were resumed from an earlier step with `purge_step`. What the resumed run has
-    replaced does not count, since its checkpoint is gone.
+    crashed and were resumed from an earlier step with `purge_step`. Everything that was logged
+    before, from that step on, does not count: its checkpoints are gone, also those of steps that
+    the resumed run has not reached.
     """,
     hints=(
         '`boards.scalars(folder, "accuracy/validation")` gives all points of all runs, as rows '
@@ -1594,6 +1921,24 @@ best = Exercise(
             },
         ),
         Case(
+            "a run that crashed at step 5 and, resumed from step 2, has not come so far",
+            {
+                "a": [_tries([0.2, 0.5, 0.6, 0.7, 0.95]), _tries([0.6, 0.7], purge=2)],
+                "b": [_tries([0.75])],
+            },
+        ),
+        Case(
+            "a run resumed from step 2 that validates from step 4 on",
+            {
+                "a": [_tries([0.2, 0.5, 0.9, 0.8]), _tries([0.6, 0.7], purge=2, first=4)],
+                "b": [_tries([0.75])],
+            },
+        ),
+        Case(
+            "a run that diverges after its best step",
+            {"a": [_tries([0.5, 0.9, math.nan])], "b": [_tries([0.3, 0.6])]},
+        ),
+        Case(
             "runs in folders of folders", {"cnn/1": [_tries([0.5])], "mlp/2": [_tries([0.1, 0.7])]}
         ),
     ],
@@ -1602,8 +1947,11 @@ best = Exercise(
 )
 
 
-def _tries(values, purge=None):
-    return {"validation": values, "purge": purge, "train": [min(1.0, v + 0.05) for v in values]}
+def _tries(values, purge=None, first=None):
+    """What one program logs, from step ``first`` on (without it, from ``purge`` or from 0)."""
+    first = (purge or 0) if first is None else first
+    train = [min(1.0, v + 0.05) for v in values]
+    return {"validation": values, "train": train, "purge": purge, "first": first}
 
 
 @best.observe
@@ -1617,10 +1965,10 @@ def _of_logged_runs(answer, runs):
 
 
 def _log_tries(folder, logged, clock):
-    start = logged.get("purge")
-    with SummaryWriter(folder, purge_step=start, filename_suffix=f".{clock}") as writer:
+    purge = logged.get("purge")
+    with SummaryWriter(folder, purge_step=purge, filename_suffix=f".{clock}") as writer:
         for split in ("train", "validation"):
-            for n, value in enumerate(logged.get(split, []), start or 0):
+            for n, value in enumerate(logged.get(split, []), logged.get("first", 0)):
                 writer.add_scalar(f"accuracy/{split}", value, n, walltime=clock + n)
     # Readers take a run's files in the order of their names, which begin with the second.
     for file in folder.glob("events.out.tfevents.*"):
@@ -1664,6 +2012,39 @@ def _top(points):
 )
 def with_orphans(folder):
     return _top(boards.scalars(folder, "accuracy/validation", purge=False))
+
+
+@best.mistake(
+    "You let the later value of a step replace the earlier one. But a resumed run voids *all* that "
+    "came before from its step on, also steps that it has not reached itself. `boards.scalars` "
+    "knows; leave out `purge=False`."
+)
+def the_last_of_each_step(folder):
+    points = boards.scalars(folder, "accuracy/validation", purge=False)
+    return _top({(point.run, point.step): point for point in points}.values())
+
+
+@best.mistake(
+    "You leave a whole run out because it holds a `nan`. It may have been the best before it "
+    "diverged, and that checkpoint is there: leave out the values only."
+)
+def runs_without_nan(folder):
+    points = boards.scalars(folder, "accuracy/validation")
+    diverged = {point.run for point in points if math.isnan(point.value)}
+    return _top([point for point in points if point.run not in diverged])
+
+
+@best.mistake(
+    "You take a step that goes back for the place where a run was resumed. It is the first step "
+    "that was *logged* again; the checkpoint may be older. The file says which step it was, and "
+    "`boards.scalars` goes by that."
+)
+def from_where_steps_go_back(folder):
+    kept = []
+    for point in boards.scalars(folder, "accuracy/validation", purge=False):
+        kept = [p for p in kept if p.run != point.run or p.step < point.step]
+        kept.append(point)
+    return _top(kept)
 
 
 @best.mistake(
