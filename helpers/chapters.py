@@ -79,4 +79,18 @@ CHAPTERS = (
         minutes=90,
         cpu_seconds=25,
     ),
+    Chapter(
+        stem="07_augmentation",
+        title="Augmentation",
+        question="Which changes of an input leave its label true, and do they help?",
+        minutes=90,
+        cpu_seconds=20,
+    ),
+    Chapter(
+        stem="08_margin_losses",
+        title="Margin losses",
+        question="How far apart does a loss push two classes?",
+        minutes=90,
+        cpu_seconds=20,
+    ),
 )

@@ -36,8 +36,11 @@ FLOORS = {
     "loading": 2,
     "training": 2,
     "checkpoint": 2,
+    "augment": 2,
+    "margins": 2,
     "plots": 3,
     "boards": 4,
+    "experiments": 4,
     "explorers": 5,
     "exercises": 5,
 }

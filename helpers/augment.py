@@ -1,0 +1,368 @@
+"""Augmentation of whole batches, every image with draws of its own.
+
+Cutout, MixUp and CutMix as chapter 07 builds them, and AugMix with its consistency loss. Images are
+``Float[Tensor, "n c h w"]`` of any dtype and device, targets ``Float[Tensor, "n classes"]``: shares
+of the classes, as ``torch.nn.functional.one_hot(labels, classes).float()`` gives them. Nothing
+changes its inputs. Random numbers come from ``generator``, or from torch's own on the CPU, so a
+seed gives the same augmentation on every device.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+Images = Float[Tensor, "n c h w"]
+Targets = Float[Tensor, "n classes"]
+Boxes = Int[Tensor, "n 4"]
+# What people hand in is checked in the function, with a message that helps.
+Given = Shaped[Tensor, "n c h w"]
+GivenTargets = Shaped[Tensor, "n *classes"]
+
+GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+TONAL = ("Posterize", "Solarize", "AutoContrast", "Equalize")
+#: AugMix's operations: the paper's nine, by torchvision's names. Its test corruptions, and so
+#: brightness, contrast, colour and sharpness, are not among them.
+OPERATIONS = (*GEOMETRIC, *TONAL)
+LEVELS = 10  # steps from no change to the strongest, as in torchvision
+
+
+# The methods --------------------------------------------------------------------------------------
+
+
+def cutout(
+    images: Images, size: int, value: float = 0.0, generator: Generator | None = None
+) -> Images:
+    """Overwrite a square of ``size`` by ``size`` pixels in every image with ``value``.
+
+    The square's centre is uniform over the image, and what lies outside is cut off: the hole is
+    smaller at the border. An odd ``size`` is lowered by one, as in the authors' code. On normalised
+    images the default 0 is the mean. Source: DeVries and Taylor, 2017 (arXiv 1708.04552), section
+    3.2. Raises ``ValueError`` for a negative ``size``.
+    """
+    if size < 0:
+        raise ValueError(f"size must be at least 0 pixels, got {size}")
+    n, _, height, width = images.shape
+    middles = centres(n, height, width, generator)
+    # A mask holds nothing of what lies outside, so the boxes need not be cut off first.
+    boxes = torch.cat([middles - size // 2, middles + size // 2], dim=1)
+    return images.lerp(images.new_tensor(value), inside(boxes, height, width).to(images))
+
+
+def mixup(
+    images: Given, targets: GivenTargets, alpha: float = 1.0, generator: Generator | None = None
+) -> tuple[Images, Targets]:
+    """Blend every image, and its target, with one from the same batch.
+
+    An image keeps the share λ ~ Beta(``alpha``, ``alpha``), drawn for each on its own. Source:
+    Zhang et al., 2018 (arXiv 1710.09412), equation for x̃ and ỹ in section 1. Raises ``ValueError``
+    where ``beta`` or ``blend`` does.
+    """
+    shares = beta(alpha, len(images), generator)
+    return blend(images, targets, shares, partners(len(images), generator))
+
+
+def cutmix(
+    images: Given, targets: GivenTargets, alpha: float = 1.0, generator: Generator | None = None
+) -> tuple[Images, Targets]:
+    """Paste into every image a box from one of the same batch, and mix targets by area.
+
+    The box would cover 1 - λ of the image, λ ~ Beta(``alpha``, ``alpha``), but its centre is
+    uniform over the image and what lies outside is cut off; targets follow what is really pasted.
+    Source: Yun et al., 2019 (arXiv 1905.04899), equations 1 and 2. Raises ``ValueError`` where
+    ``beta`` or ``paste`` does.
+    """
+    n, _, height, width = images.shape
+    shares = beta(alpha, n, generator)
+    middles = centres(n, height, width, generator)
+    boxes = boxes_around(middles, half_sides(shares, height, width), height, width)
+    return paste(images, targets, boxes, partners(n, generator))
+
+
+def augmix(
+    images: Images,
+    severity: int = 3,
+    width: int = 3,
+    depth: int | None = None,
+    generator: Generator | None = None,
+) -> Images:
+    """Mix every image with ``width`` chains of simple operations on itself.
+
+    A chain applies one to three of ``OPERATIONS``, or ``depth``; each at a level drawn from the
+    lowest ``severity`` of ten. Chains are averaged with weights from Dirichlet(1, …, 1), and the
+    average with the image by a weight from Beta(1, 1). Images are in [0, 1], with one or three
+    channels; normalise afterwards. Source: Hendrycks et al., 2020 (arXiv 1912.02781), algorithm 1.
+    Raises ``ValueError`` for images outside [0, 1], a severity not in 1 to 10, or a ``width`` or
+    ``depth`` below 1.
+    """
+    _check_augmix(images, severity, width, depth)
+    n, rows = len(images), width * len(images)
+    # Exponentials, normalised; 1 - u, since u may be 0.
+    weights = (1 - _draw(width, n, generator=generator)).log().neg().clamp_min(1e-9)
+    weights = weights / weights.sum(dim=0)
+    own = _draw(n, generator=generator)
+    depths = _integers(1, 4, rows, generator) if depth is None else torch.full((rows,), depth)
+    steps = depth or 3
+    operations, levels, directions = (
+        _integers(0, high, steps * rows, generator).view(steps, rows)
+        for high in (len(OPERATIONS), severity, 2)
+    )
+    chains = images.clamp(0, 1).repeat(width, 1, 1, 1)
+    for step in range(steps):
+        operation = operations[step].where(step < depths, -1)  # else the chain has ended
+        _operate_(chains, operation, levels[step], 2 * directions[step] - 1)
+    weights = (weights * (1 - own)).to(images)[..., None, None, None]
+    own = own.to(images)[:, None, None, None]
+    return chains.unflatten(0, (width, n)).mul_(weights).sum(dim=0).add_(own * images)
+
+
+def js_divergence(*logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+    """How much predictions for the same samples disagree: Jensen-Shannon, the mean over samples.
+
+    For k predicted distributions p_i with mean m: the mean of KL(p_i ‖ m), in nats. It is 0 where
+    all agree and at most log k. Values and gradients are finite, also for logits of -inf. Source:
+    Hendrycks et al., 2020 (arXiv 1912.02781), equation 2. Raises ``ValueError`` for less than two.
+    """
+    if len(logits) < 2:
+        raise ValueError(
+            f"js_divergence compares at least two predictions, got {len(logits)}: pass each view's "
+            "logits as an argument of its own, js_divergence(clean, first, second)"
+        )
+    log_p = torch.stack([one.log_softmax(dim=1) for one in logits])
+    log_p = log_p.clamp_min(torch.finfo(log_p.dtype).min)  # not -inf, which times 0 is nan
+    log_m = log_p.logsumexp(dim=0) - math.log(len(logits))
+    return (log_p.exp() * (log_p - log_m)).sum(dim=-1).mean()
+
+
+# What they are made of ----------------------------------------------------------------------------
+
+
+def blend(
+    images: Given, targets: GivenTargets, shares: Float[Tensor, " n"], partners: Int[Tensor, " n"]
+) -> tuple[Images, Targets]:
+    """``shares`` of every image and the rest of image ``partners``, and targets alike.
+
+    Raises ``ValueError`` for images or targets that are not floats.
+    """
+    _check_floats(images, targets)
+    mixed = _of(images, partners).lerp_(images, shares.to(images)[:, None, None, None])
+    return mixed, _mixed_targets(targets, shares, partners)
+
+
+def paste(
+    images: Given, targets: GivenTargets, boxes: Boxes, partners: Int[Tensor, " n"]
+) -> tuple[Images, Targets]:
+    """Every image with its box taken from image ``partners``, and targets mixed by area.
+
+    Raises ``ValueError`` for images or targets that are not floats.
+    """
+    _check_floats(images, targets)
+    height, width = images.shape[-2:]
+    # From partners, take back the rows and then the columns outside: no mask of the images' size.
+    # With weights of 0 and 1, lerp gives one of the two to the bit.
+    outside = _between(boxes, max(height, width)).logical_not()
+    rows, columns = outside.to(images).unbind(dim=1)
+    pasted = _of(images, partners)
+    pasted.lerp_(images, rows[:, None, :height, None])
+    pasted.lerp_(images, columns[:, None, None, :width])
+    shares = 1 - area(boxes).to(targets.dtype) / (height * width)
+    return pasted, _mixed_targets(targets, shares, partners)
+
+
+def beta(alpha: float, n: int, generator: Generator | None = None) -> Float[Tensor, " n"]:
+    """``n`` draws from Beta(``alpha``, ``alpha``), float32 in [0, 1].
+
+    torch.distributions.Beta takes no generator. Source: the polar form of Student's t by Bailey,
+    1994 (Mathematics of Computation 62), which a square root turns into a symmetric beta. Raises
+    ``ValueError`` unless ``alpha`` is above 0.
+    """
+    if not alpha > 0:
+        raise ValueError(f"alpha must be above 0, got {alpha}: near 0 hardly anything is mixed")
+    if alpha == 1:
+        return _draw(n, generator=generator)  # uniform
+    radius, angle = _draw(2, n, generator=generator)
+    s, cos = radius ** (1 / alpha), torch.cos(2 * math.pi * angle)
+    return (0.5 + 0.5 * cos * ((1 - s) / (s + (1 - s) * cos**2)).sqrt()).clamp(0, 1)
+
+
+def partners(n: int, generator: Generator | None = None) -> Int[Tensor, " n"]:
+    """A random order of 0 … n - 1: whom each image is mixed with, now and then itself."""
+    return torch.randperm(n, generator=generator, device=_device(generator))
+
+
+def centres(
+    n: int, height: int, width: int, generator: Generator | None = None
+) -> Int[Tensor, "n 2"]:
+    """``n`` pixels (row, column), uniform over the image."""
+    rows, columns = (_integers(0, side, n, generator) for side in (height, width))
+    return torch.stack([rows, columns], dim=1)
+
+
+def half_sides(shares: Float[Tensor, " n"], height: int, width: int) -> Int[Tensor, "n 2"]:
+    """Half the height and width of boxes that leave an image ``shares`` of its pixels.
+
+    A box has the image's proportions; halves are rounded down.
+    """
+    size = torch.tensor([height, width], device=shares.device)
+    return (0.5 * (1 - shares).sqrt()[:, None] * size).long()
+
+
+def boxes_around(
+    centres: Int[Tensor, "n 2"], halves: Int[Tensor, "n 2"], height: int, width: int
+) -> Boxes:
+    """Boxes (top, left, bottom, right), the last two exclusive, cut off at the image's border."""
+    size = torch.tensor([height, width], device=centres.device)
+    first, last = (centres - halves).clamp(min=0), torch.minimum(centres + halves, size)
+    return torch.cat([first, last], dim=1)
+
+
+def area(boxes: Boxes) -> Int[Tensor, " n"]:
+    """How many pixels are inside each box."""
+    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+
+
+def inside(boxes: Boxes, height: int, width: int) -> Float[Tensor, "n 1 h w"]:
+    """The mask of each box: 1.0 where a pixel is inside, 0.0 elsewhere."""
+    rows, columns = _between(boxes, max(height, width)).float().unbind(dim=1)
+    return (rows[:, :height, None] * columns[:, None, :width])[:, None]
+
+
+def operate(
+    images: Images,
+    operation: Int[Tensor, " n"],
+    level: Int[Tensor, " n"],
+    sign: Int[Tensor, " n"],
+) -> Images:
+    """Each image changed by its operation, a place in ``OPERATIONS``; -1 leaves it as it is.
+
+    ``level``, from 0 to 9, says how far, and ``sign``, -1 or 1, which way. Agrees with
+    torchvision's ``v2.AugMix`` on float images, up to rounding.
+    """
+    return _operate_(images.clone(), operation, level, sign)
+
+
+def _operate_(
+    images: Images,
+    operation: Int[Tensor, " n"],
+    level: Int[Tensor, " n"],
+    sign: Int[Tensor, " n"],
+) -> Images:
+    """``operate`` in place."""
+    # At level 0 a geometric operation moves nothing.
+    geometric = ((operation >= 0) & (operation < len(GEOMETRIC)) & (level > 0)).nonzero()[:, 0]
+    if len(geometric):
+        height, width = images.shape[-2:]
+        maps = _maps(operation[geometric], (level * sign)[geometric], height, width)
+        grid = _grid(maps.to(images), height, width)
+        moved = F.grid_sample(_of(images, geometric), grid, align_corners=False)
+        images.index_copy_(0, geometric.to(images.device), moved)
+    for place, name in enumerate(OPERATIONS):
+        chosen = (operation == place).nonzero()[:, 0]
+        if name in TONAL and len(chosen):
+            changed = _tonal(name, _of(images, chosen), level[chosen].to(images))
+            images.index_copy_(0, chosen.to(images.device), changed)
+    return images
+
+
+def _maps(
+    operation: Int[Tensor, " n"], level: Int[Tensor, " n"], height: int, width: int
+) -> Float[Tensor, "n 2 3"]:
+    """Where in [-1, 1]² an output pixel of each image comes from, as ``F.affine_grid`` takes it."""
+    strength = level / (LEVELS - 1)
+    strongest = {"Rotate": math.radians(30), "ShearX": 0.3, "ShearY": 0.3}
+    strongest |= {"TranslateX": width / 3, "TranslateY": height / 3}
+    angle, shear_x, shear_y, move_x, move_y = (
+        torch.where(operation == OPERATIONS.index(name), most * strength, 0.0)
+        for name, most in strongest.items()
+    )
+    move_x, move_y = move_x.trunc(), move_y.trunc()
+    tall = height / width
+    # Shears leave the image's first row or column in place, not its middle.
+    x = [angle.cos(), tall * (shear_x - angle.sin()), tall * shear_x - 2 * move_x / width]
+    y = [(shear_y + angle.sin()) / tall, angle.cos(), shear_y / tall - 2 * move_y / height]
+    return torch.stack([torch.stack(x, dim=1), torch.stack(y, dim=1)], dim=1)
+
+
+def _grid(maps: Float[Tensor, "n 2 3"], height: int, width: int) -> Float[Tensor, "n h w 2"]:
+    """``F.affine_grid`` without its batched matrix product, which is slow on a CPU."""
+    x, y = (
+        (2 * torch.arange(side, device=maps.device, dtype=maps.dtype) + 1) / side - 1
+        for side in (width, height)
+    )
+    of_x, of_y, shift = maps[:, None, None].unbind(dim=-1)
+    return x[:, None] * of_x + (y[:, None, None] * of_y + shift)
+
+
+def _tonal(name: str, images: Images, level: Float[Tensor, " n"]) -> Images:
+    from torchvision.transforms.v2 import functional as VF
+
+    strength = (level / (LEVELS - 1))[:, None, None, None]
+    if name == "Posterize":
+        steps = 2 ** (4 - 4 * strength).round()
+        return torch.minimum((images * steps).floor(), steps - 1) / steps
+    if name == "Solarize":
+        return torch.where(images >= 1 - strength, 1 - images, images)
+    return VF.autocontrast(images) if name == "AutoContrast" else VF.equalize(images)
+
+
+def _between(boxes: Boxes, side: int) -> Bool[Tensor, "n 2 side"]:
+    """Which of ``side`` rows, and which of as many columns, go through each box."""
+    place = torch.arange(side, device=boxes.device, dtype=torch.float32)
+    boxes = boxes.float()[:, :, None]  # floats are compared faster than integers
+    return (place >= boxes[:, :2]) & (place < boxes[:, 2:])
+
+
+def _mixed_targets(
+    targets: Targets, shares: Float[Tensor, " n"], partners: Int[Tensor, " n"]
+) -> Targets:
+    return _of(targets, partners).lerp_(targets, shares.to(targets)[:, None])
+
+
+def _of(rows: Tensor, partners: Int[Tensor, " n"]) -> Tensor:
+    # index_select copies whole rows, several times as fast as rows[partners]
+    return rows.index_select(0, partners.to(rows.device))
+
+
+def _device(generator: Generator | None) -> torch.device:
+    return torch.device("cpu") if generator is None else generator.device
+
+
+def _draw(*shape: int, generator: Generator | None) -> Float[Tensor, "..."]:
+    return torch.rand(shape, generator=generator, device=_device(generator), dtype=torch.float32)
+
+
+def _integers(low: int, high: int, n: int, generator: Generator | None) -> Int[Tensor, " n"]:
+    return torch.randint(low, high, (n,), generator=generator, device=_device(generator))
+
+
+def _check_floats(images: Tensor, targets: Tensor) -> None:
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be floats, got {images.dtype}: convert them first, for example with "
+            "v2.ToDtype(torch.float32, scale=True)"
+        )
+    if not targets.is_floating_point() or targets.ndim != 2:
+        raise ValueError(
+            f"targets must be shares of the classes, floats of shape (n, classes), got "
+            f"{targets.dtype} of shape {tuple(targets.shape)}: make them of class numbers with "
+            "torch.nn.functional.one_hot(labels, classes).float()"
+        )
+
+
+def _check_augmix(images: Tensor, severity: int, width: int, depth: int | None) -> None:
+    if not 1 <= severity <= LEVELS:
+        raise ValueError(f"severity must be in 1 to {LEVELS}, got {severity}")
+    for name, value in (("width", width), ("depth", depth)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if not images.numel():
+        return
+    low, high = images.aminmax()
+    # Resizing and rounding may leave values a little outside, which are clamped.
+    if not (low > -0.01 and high < 1.01):
+        raise ValueError(
+            f"images must be in [0, 1], got values from {low:.3g} to {high:.3g}: apply augmix "
+            "before normalising"
+        )

@@ -1,0 +1,278 @@
+"""Chapter 08's heads: logits from angles, with a margin on the class that is true.
+
+A head takes features and gives logits for ``F.cross_entropy``. Given the labels too, as in
+training, it lowers the logit of each row's own class, so that the features must do better than be
+right. Without labels, as in testing, all heads of one weight give the same cosines times a scale.
+
+::
+
+    head = ArcFace(features=64, classes=10)
+    loss = F.cross_entropy(head(encoder(x), y), y)  # training
+    predicted = head(encoder(x)).argmax(dim=1)  # testing
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SHORTEST = 1e-6  # a vector shorter than this has no direction
+
+
+def directions(x: Float[Tensor, "*rows features"]) -> Float[Tensor, "*rows features"]:
+    """Each row divided by its length; float16 and bfloat16 become float32.
+
+    A row shorter than ``SHORTEST`` has no direction and stays as it is, near 0. There
+    ``F.normalize`` has a slope of 1e12, and this one of 1.
+    """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x / length.where(length > SHORTEST, torch.ones_like(length))
+
+
+def cosines(
+    features: Float[Tensor, "n features"], weight: Float[Tensor, "classes features"]
+) -> Float[Tensor, "n classes"]:
+    """The cosine of the angle between each feature vector and each class's weight vector.
+
+    Computed in float32 where the inputs have less, also under autocast: a float16 cannot tell
+    the cosine of 1° from 1.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        return F.linear(directions(features), directions(weight))
+
+
+def cosface_target(cosine: Float[Tensor, "..."], margin: float = 0.35) -> Float[Tensor, "..."]:
+    """The target's cosine less the margin.
+
+    Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition" (2018), equation 4.
+    """
+    return cosine - margin
+
+
+def arcface_target(cosine: Float[Tensor, "..."], margin: float = 0.5) -> Float[Tensor, "..."]:
+    """The cosine of the target's angle plus the margin, which is in radians.
+
+    Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition" (2019),
+    equation 3. From the angle π - ``margin`` on, where that cosine would rise again, it is
+    ``cosine - margin * sin(margin)``, as in the authors' code. Values and slopes are finite for
+    every cosine, also where rounding has made it larger than 1.
+    """
+    # cos(θ + m) by the addition theorem: acos has an infinite slope at ±1 and is NaN beyond. A
+    # root's slope is infinite at 0, so what stands under it is kept a little above.
+    square = ((1 - cosine) * (1 + cosine)).clamp(min=torch.finfo(cosine.dtype).eps)
+    further = cosine * math.cos(margin) - square.sqrt() * math.sin(margin)
+    return torch.where(cosine > -math.cos(margin), further, cosine - margin * math.sin(margin))
+
+
+class CosineHead(nn.Module):
+    """``scale`` times the cosines between features and class weights: the normalised softmax.
+
+    ``weight``, ``Float[Tensor, "classes features"]``, is the only parameter. ``margin`` is a
+    plain number that may change from step to step; here it must be 0. Raises ``ValueError`` for a
+    scale or a margin out of range.
+    """
+
+    largest_margin = 0.0
+
+    def __init__(self, features: int, classes: int, scale: float = 30.0, margin: float = 0.0):
+        super().__init__()
+        self.scale = _checked_scale(scale)
+        self.margin = margin
+        self.weight = nn.Parameter(torch.empty(classes, features))
+        nn.init.xavier_uniform_(self.weight)
+
+    @property
+    def margin(self) -> float:
+        return self._margin
+
+    @margin.setter
+    def margin(self, value: float) -> None:
+        if not 0 <= value <= self.largest_margin:
+            raise ValueError(
+                f"margin of {type(self).__name__} must be in [0, {self.largest_margin:.4g}], "
+                f"got {value}{self._advice(value)}"
+            )
+        self._margin = float(value)
+
+    def forward(
+        self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n classes"]:
+        """Logits; with ``labels``, the margin is on each row's own class.
+
+        They are float32 for float16 and bfloat16. Raises ``ValueError`` for labels that are not
+        classes.
+        """
+        cosine = cosines(features, self.weight)
+        if labels is None:
+            return self.scale * cosine
+        target = labels.long().unsqueeze(1)
+        return self.scale * cosine.scatter(1, target, self.target(cosine.gather(1, target)))
+
+    def target(self, cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """What takes the place of the target's cosine while training."""
+        return cosine
+
+    def extra_repr(self) -> str:
+        classes, features = self.weight.shape
+        return f"{features}, {classes}, scale={self.scale:g}, margin={self.margin:g}"
+
+    def _advice(self, value: float) -> str:
+        return ""
+
+
+class CosFace(CosineHead):
+    """A cosine head whose target must lead by ``margin`` in cosine; see ``cosface_target``."""
+
+    largest_margin = 1.0
+
+    def __init__(self, features: int, classes: int, scale: float = 30.0, margin: float = 0.35):
+        super().__init__(features, classes, scale, margin)
+
+    def target(self, cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return cosface_target(cosine, self.margin)
+
+
+class ArcFace(CosineHead):
+    """A cosine head whose target must lead by ``margin`` radians; see ``arcface_target``."""
+
+    largest_margin = math.pi / 2
+
+    def __init__(self, features: int, classes: int, scale: float = 30.0, margin: float = 0.5):
+        super().__init__(features, classes, scale, margin)
+
+    def target(self, cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return arcface_target(cosine, self.margin)
+
+    def _advice(self, value: float) -> str:
+        return ": it is in radians, use math.radians(...) for degrees"
+
+
+class L2Softmax(nn.Linear):
+    """Softmax on features of one length, ``scale``; the class weights and biases stay free.
+
+    Ranjan et al., "L2-constrained Softmax Loss for Discriminative Face Verification" (2017).
+    ``least_l2_scale`` gives their lower bound for the scale.
+    """
+
+    def __init__(self, features: int, classes: int, scale: float = 20.0):
+        super().__init__(features, classes)
+        self.scale = _checked_scale(scale)
+
+    def forward(
+        self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n classes"]:
+        """Logits. ``labels`` may be given as to the other heads; there is no margin to put on."""
+        return super().forward(self.scale * directions(features).to(self.weight.dtype))
+
+
+def least_l2_scale(classes: int, probability: float) -> float:
+    """The lower bound of the scale at which ``L2Softmax`` can give a class this probability.
+
+    log(p (C - 2) / (1 - p)), of Ranjan et al. (2017), for class weights of length 1 along plus and
+    minus each axis. Raises ``ValueError`` for fewer than three classes, where the
+    formula has the logarithm of 0, and for a probability that is not between 0 and 1.
+    """
+    if classes < 3:
+        raise ValueError(f"the bound is for 3 classes or more, got {classes}: it has log(C - 2)")
+    if not 0 < probability < 1:
+        raise ValueError(f"probability must be between 0 and 1, got {probability}")
+    return math.log(probability * (classes - 2) / (1 - probability))
+
+
+class MarginWarmup:
+    """Raises a head's margin from 0, in equal steps, to what it was, in ``steps`` steps.
+
+    Making it sets the margin to 0. Call ``step()`` after each step of the optimizer. Raises
+    ``ValueError`` for ``steps`` below 1.
+    """
+
+    def __init__(self, head: CosineHead, steps: int):
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        self.head, self.steps, self.full, self.done = head, steps, head.margin, 0
+        head.margin = 0.0
+
+    def step(self) -> None:
+        self.done = min(self.done + 1, self.steps)
+        self.head.margin = self.full * (self.done / self.steps)
+
+
+# How far apart classes are, and whether two images show the same one
+
+
+class Angles(NamedTuple):
+    """Degrees, both means over the classes."""
+
+    within: float
+    between: float
+
+
+def class_angles(features: Float[Tensor, "n features"], labels: Int[Tensor, " n"]) -> Angles:
+    """How tight the classes are, and how far apart.
+
+    ``within`` is the mean angle between a feature vector and the mean direction of its class,
+    ``between`` the angle from a class's mean direction to the nearest other one. Raises
+    ``ValueError`` for fewer than two classes.
+    """
+    x = directions(features)
+    classes, place = labels.unique(return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"got {len(classes)} class in labels: angles between classes need two")
+    centres = directions(torch.stack([x[labels == one].mean(dim=0) for one in classes]))
+    own = _angle((x * centres[place]).sum(dim=1))
+    within = torch.stack([own[labels == one].mean() for one in classes])
+    between = _angle(centres @ centres.T).fill_diagonal_(math.inf).min(dim=1).values
+    return Angles(math.degrees(within.mean()), math.degrees(between.mean()))
+
+
+def pair_scores(
+    features: Float[Tensor, "n features"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
+    """The cosine of every pair of different rows, each pair once, and whether it is one class."""
+    x = directions(features)
+    first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
+    return (x @ x.T)[first, second], labels[first] == labels[second]
+
+
+def roc(
+    scores: Float[Tensor, " pairs"], same: Bool[Tensor, " pairs"]
+) -> tuple[Float[Tensor, " thresholds"], Float[Tensor, " thresholds"]]:
+    """The rates of false and of true acceptance at each threshold, the highest threshold first.
+
+    A pair is accepted where its score is at least the threshold, and each score is one. Raises
+    ``ValueError`` unless there are pairs of both kinds.
+    """
+    if not same.any() or same.all():
+        raise ValueError(
+            f"got {int(same.sum())} same pairs of {len(same)}: give pairs of each kind"
+        )
+    scores, order = scores.sort(descending=True)
+    last_of_ties = torch.ones_like(same)
+    last_of_ties[:-1] = scores[1:] < scores[:-1]
+    same = same[order]
+    false, true = ((~same).cumsum(0), same.cumsum(0))
+    return false[last_of_ties] / false[-1], true[last_of_ties] / true[-1]
+
+
+def equal_error_rate(scores: Float[Tensor, " pairs"], same: Bool[Tensor, " pairs"]) -> float:
+    """The least level under which one threshold keeps both rates of error; 0 is perfect.
+
+    The rates are those of false acceptance (of the pairs that differ) and of false rejection (of
+    those that are the same). Raises what ``roc`` raises.
+    """
+    false_acceptance, true_acceptance = roc(scores, same)
+    return torch.maximum(false_acceptance, 1 - true_acceptance).min().item()
+
+
+def _angle(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    return cosine.clamp(-1, 1).acos()
+
+
+def _checked_scale(scale: float) -> float:
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be positive and finite, got {scale}")
+    return float(scale)

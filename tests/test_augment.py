@@ -1,0 +1,426 @@
+"""The laws of augmentation: of the chapter's functions and of the module's alike."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch.nn import functional as F
+from torchvision.transforms import InterpolationMode, v2
+
+from helpers import augment
+from tests.notebooks import definitions
+
+CHAPTER = "07_augmentation"
+TAUGHT = ("boxes_around", "inside", "area", "half_sides", "blend", "paste", "js_divergence")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+LOG_3 = math.log(3)
+
+seeds = st.integers(0, 2**32 - 1)
+alphas = st.sampled_from([0.1, 0.4, 1.0, 3.0, 50.0])
+sides = st.integers(1, 17)
+laws = settings(max_examples=40, deadline=None)
+
+
+@pytest.fixture(scope="module", params=["notebook", "helpers"])
+def rooms(request):
+    """What the chapter teaches, by name: as it stands in the notebook, and in helpers."""
+    if request.param == "notebook":
+        return SimpleNamespace(**dict(zip(TAUGHT, definitions.load(CHAPTER, *TAUGHT), strict=True)))
+    return augment
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def batch(seed, n=5, channels=2, height=7, width=6, classes=4, dtype=torch.float32):
+    generator = seeded(seed)
+    images = torch.rand(n, channels, height, width, generator=generator).to(dtype)
+    labels = torch.randint(classes, (n,), generator=generator)
+    return images, F.one_hot(labels, classes).to(dtype)
+
+
+def numbered(n, height, width):
+    """Images that tell of each pixel whose it is, and a class for each image."""
+    images = torch.arange(float(n)).view(n, 1, 1, 1).expand(n, 1, height, width)
+    return images, torch.eye(n)
+
+
+def boxes_of(rooms, seed, alpha, n, height, width):
+    generator = seeded(seed)
+    shares = augment.beta(alpha, n, generator)
+    centres = augment.centres(n, height, width, generator)
+    return rooms.boxes_around(centres, rooms.half_sides(shares, height, width), height, width)
+
+
+METHODS = {
+    "cutout": lambda x, y, g: (augment.cutout(x, 4, generator=g), y),
+    "mixup": lambda x, y, g: augment.mixup(x, y, generator=g),
+    "cutmix": lambda x, y, g: augment.cutmix(x, y, generator=g),
+    "augmix": lambda x, y, g: (augment.augmix(x, 8, generator=g), y),
+}
+every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+
+
+# Boxes and masks
+
+
+@laws
+@given(seeds, alphas, sides, sides)
+def test_a_mask_is_one_in_its_box_and_its_area_is_counted(rooms, seed, alpha, height, width):
+    boxes = boxes_of(rooms, seed, alpha, 6, height, width)
+    mask = rooms.inside(boxes, height, width)
+    assert mask.shape == (6, 1, height, width)
+    for one, (top, left, bottom, right) in zip(mask, boxes.tolist(), strict=True):
+        assert 0 <= top <= bottom <= height and 0 <= left <= right <= width
+        expected = torch.zeros(1, height, width)
+        expected[:, top:bottom, left:right] = 1
+        assert torch.equal(one, expected)
+    assert torch.equal(rooms.area(boxes), mask.sum(dim=(1, 2, 3)).long())
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 50)])
+def test_a_box_that_is_not_cut_covers_what_its_share_leaves(rooms, height, width):
+    shares = torch.linspace(0, 1, 11)
+    centres = torch.tensor([[height // 2, width // 2]]).expand(11, 2)
+    boxes = rooms.boxes_around(centres, rooms.half_sides(shares, height, width), height, width)
+    covered = rooms.area(boxes) / (height * width)
+    # the sides are rounded down to even numbers of pixels
+    assert (covered <= 1 - shares + 1e-6).all()
+    assert (covered.sqrt() >= (1 - shares).sqrt() - 2 / min(height, width)).all()
+
+
+# Mixing
+
+
+@laws
+@given(seeds, st.floats(0, 1), sides)
+def test_a_blend_is_convex_and_a_target_keeps_its_mass(rooms, seed, share, width):
+    images, targets = batch(seed, width=width)
+    partners = augment.partners(5, seeded(seed))
+    mixed, soft = rooms.blend(images, targets, torch.full((5,), share), partners)
+    torch.testing.assert_close(mixed, share * images + (1 - share) * images[partners])
+    low, high = torch.minimum(images, images[partners]), torch.maximum(images, images[partners])
+    assert (mixed >= low - 1e-6).all() and (mixed <= high + 1e-6).all()
+    torch.testing.assert_close(soft.sum(dim=1), torch.ones(5))
+    torch.testing.assert_close(soft, share * targets + (1 - share) * targets[partners])
+
+
+@laws
+@given(seeds, alphas, sides, sides)
+def test_a_pasted_images_target_has_the_shares_of_its_pixels(rooms, seed, alpha, height, width):
+    images, targets = numbered(6, height, width)
+    boxes = boxes_of(rooms, seed, alpha, 6, height, width)
+    pasted, soft = rooms.paste(images, targets, boxes, augment.partners(6, seeded(seed)))
+    pixels = F.one_hot(pasted.long().flatten(1), 6).float().mean(dim=1)
+    torch.testing.assert_close(soft, pixels)
+
+
+@laws
+@given(seeds, alphas, sides, sides)
+def test_cutmix_takes_a_box_of_one_partner(seed, alpha, height, width):
+    images, targets = numbered(6, height, width)
+    pasted, soft = augment.cutmix(images, targets, alpha, seeded(seed))
+    pixels = F.one_hot(pasted.long().flatten(1), 6).float().mean(dim=1)
+    torch.testing.assert_close(soft, pixels)
+    assert ((pixels > 0).sum(dim=1) <= 2).all()
+
+
+@laws
+@given(seeds, alphas)
+def test_the_loss_of_a_mixed_target_is_the_mix_of_two_losses(rooms, seed, alpha):
+    images, targets = batch(seed)
+    labels, partners = targets.argmax(dim=1), augment.partners(5, seeded(seed))
+    shares = augment.beta(alpha, 5, seeded(seed))
+    logits = torch.randn(5, 4, generator=seeded(seed), requires_grad=True)
+    _, soft = rooms.blend(images, targets, shares, partners)
+    own, other = (F.cross_entropy(logits, y, reduction="none") for y in (labels, labels[partners]))
+    losses = F.cross_entropy(logits, soft), (shares * own + (1 - shares) * other).mean()
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(one, logits)[0] for one in losses))
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+def test_mixup_is_torchvisions_given_its_draws(rooms, alpha):
+    images, targets = batch(0)
+    torch.manual_seed(1)
+    theirs = v2.MixUp(alpha=alpha)(images, targets)
+    torch.manual_seed(1)
+    share = torch.distributions.Beta(torch.tensor([alpha]), torch.tensor([alpha])).sample()
+    ours = rooms.blend(images, targets, share.expand(5), torch.arange(5).roll(1))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_cutmix_is_torchvisions_given_its_draws(rooms, seed):
+    images, targets = batch(0, height=12, width=9)
+    torch.manual_seed(seed)
+    theirs = v2.CutMix()(images, targets)
+    torch.manual_seed(seed)
+    share = torch.distributions.Beta(torch.ones(1), torch.ones(1)).sample()
+    column, row = torch.randint(9, (1,)), torch.randint(12, (1,))
+    centre = torch.stack([row, column], dim=1)
+    box = rooms.boxes_around(centre, rooms.half_sides(share, 12, 9), 12, 9)
+    ours = rooms.paste(images, targets, box.expand(5, 4), torch.arange(5).roll(1))
+    torch.testing.assert_close(ours, theirs)
+
+
+# Draws
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 2.5, 30.0])
+def test_beta_has_its_distribution(alpha):
+    drawn = augment.beta(alpha, 20_000, seeded(0))
+    assert ((drawn >= 0) & (drawn <= 1)).all()
+    # float32 has no numbers between 1 - 6e-8 and 1, where a small alpha has much of its mass
+    bounds = torch.linspace(0.001, 0.999, 50, dtype=torch.float64).numpy()
+    expected = stats.beta(alpha, alpha).cdf(bounds)
+    found = [(drawn <= bound).double().mean().item() for bound in bounds]
+    assert abs(found - expected).max() < 1.63 / math.sqrt(20_000)  # Kolmogorov's 1 % bound
+
+
+def test_centres_are_uniform_up_to_the_border():
+    rows, columns = augment.centres(30_000, 3, 5, seeded(0)).T
+    for drawn, side in ((rows, 3), (columns, 5)):
+        share = drawn.bincount(minlength=side) / 30_000
+        torch.testing.assert_close(share, torch.full((side,), 1 / side), atol=0.015, rtol=0)
+
+
+@every_method
+def test_images_of_a_batch_have_fates_of_their_own(method):
+    generator = seeded(0)
+    image = torch.rand(1, 3, 16, 16, generator=generator).expand(8, -1, -1, -1)
+    images = torch.cat([image, torch.rand(24, 3, 16, 16, generator=generator)])
+    changed, _ = method(images, torch.eye(32), generator)
+    # now and then one is mixed with itself or its like
+    assert len({one.numpy().tobytes() for one in changed[:8]}) > 4
+
+
+@every_method
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_dtype_and_device_stay_and_inputs_are_left_alone(method, dtype):
+    images, targets = batch(3, channels=3, height=16, width=16, dtype=dtype)
+    before = images.clone(), targets.clone()
+    changed, soft = method(images, targets, seeded(0))
+    assert changed.dtype == soft.dtype == dtype and changed.device == images.device
+    assert changed.shape == images.shape and changed.isfinite().all()
+    assert torch.equal(images, before[0]) and torch.equal(targets, before[1])
+    torch.testing.assert_close(soft.sum(dim=1), torch.ones(5, dtype=dtype), rtol=0.01, atol=0.01)
+
+
+@every_method
+def test_a_generator_repeats_the_draws_and_leaves_the_global_one_alone(method):
+    images, targets = batch(3, channels=3, height=16, width=16)
+    state = torch.get_rng_state()
+    first, second, other = (method(images, targets, seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert not torch.equal(first[0], other[0])
+
+
+@every_method
+def test_without_a_generator_the_global_seed_decides(method):
+    images, targets = batch(3, channels=3, height=16, width=16)
+    torch.manual_seed(0)
+    first = method(images, targets, None)
+    torch.manual_seed(0)
+    torch.testing.assert_close(method(images, targets, None), first, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 8, 40])
+def test_cutout_covers_a_square_cut_off_at_the_border(size):
+    images = torch.ones(300, 2, 10, 14)
+    cut = augment.cutout(images, size, value=0.25, generator=seeded(0))
+    hole = cut == 0.25
+    assert torch.equal(hole[:, 0], hole[:, 1]) and (cut[~hole] == 1).all()
+    for one in hole[:, 0]:
+        rows, columns = one.any(dim=1).sum(), one.any(dim=0).sum()
+        assert one.sum() == rows * columns  # a rectangle
+        assert rows <= 2 * (size // 2) and columns <= 2 * (size // 2)
+    if size == 8:
+        areas = hole[:, 0].sum(dim=(1, 2))
+        assert areas.max() == 64 and areas.min() < 32
+        assert hole[:, 0, 0, 0].any() and hole[:, 0, -1, -1].any()
+
+
+def test_a_whole_number_of_images_may_be_one_or_none():
+    for n in (0, 1):
+        images, targets = torch.rand(n, 1, 6, 6), torch.ones(n, 3) / 3
+        for method in METHODS.values():
+            changed, soft = method(images, targets, seeded(0))
+            assert changed.shape == images.shape
+            torch.testing.assert_close(soft, targets)
+
+
+# AugMix
+
+
+@pytest.mark.parametrize("name", augment.OPERATIONS)
+@pytest.mark.parametrize("level", [0, 1, 4, 9])
+def test_an_operation_is_torchvisions(name, level):
+    images = torch.rand(2, 3, 15, 22, generator=seeded(0), dtype=torch.float64)
+    theirs = v2.AugMix(all_ops=False)
+    magnitudes, signed = theirs._PARTIAL_AUGMENTATION_SPACE[name]
+    for sign in (-1, 1):
+        strength = magnitudes(augment.LEVELS, 15, 22)
+        strength = 0.0 if strength is None else float(strength[level]) * (sign if signed else 1)
+        expected = theirs._apply_image_or_video_transform(
+            images, name, strength, InterpolationMode.BILINEAR, theirs._fill
+        )
+        place = torch.full((2,), augment.OPERATIONS.index(name))
+        ours = augment.operate(images, place, torch.full((2,), level), torch.full((2,), sign))
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+def test_each_image_gets_its_own_operation():
+    images = torch.rand(10, 3, 12, 12, generator=seeded(0))
+    operation = torch.tensor([*range(9), -1])
+    level, sign = torch.full((10,), 5), torch.ones(10, dtype=torch.int64)
+    together = augment.operate(images, operation, level, sign)
+    apart = [
+        augment.operate(images[[i]], operation[[i]], level[[i]], sign[[i]])[0] for i in range(10)
+    ]
+    torch.testing.assert_close(together, torch.stack(apart))
+    assert torch.equal(together[-1], images[-1])
+    changed = [not torch.equal(a, b) for a, b in zip(together[:9], images[:9], strict=True)]
+    assert all(changed)
+
+
+def batched(images, severity):
+    return augment.augmix(images, severity)
+
+
+def one_by_one(images, severity):
+    augmix = definitions.load(CHAPTER, "augmix")
+    return torch.stack([augmix(image, severity)[0] for image in images])
+
+
+@pytest.mark.parametrize("augmix", [batched, one_by_one])
+@pytest.mark.parametrize("severity", [1, 3, 10])
+def test_augmix_stays_within_its_range_and_mixes(augmix, severity):
+    torch.manual_seed(0)
+    images = torch.rand(12, 3, 16, 16)
+    mixed = augmix(images, severity)
+    assert mixed.shape == images.shape
+    assert mixed.min() >= -1e-6 and mixed.max() <= 1 + 1e-5
+    assert all(not torch.equal(a, b) for a, b in zip(mixed, images, strict=True))
+
+
+@pytest.mark.parametrize("augmix", [batched, one_by_one])
+def test_augmix_weights_sum_to_one(augmix):
+    """No operation changes even grey at level 0, so any mixture of it is the same grey."""
+    torch.manual_seed(0)
+    grey = torch.full((20, 3, 9, 9), 0.5)
+    # but Equalize rounds to one of 256 values, and Posterize after it to one of 16
+    torch.testing.assert_close(augmix(grey, severity=1), grey, rtol=0, atol=1 / 15)
+
+
+def test_the_chapters_augmix_is_torchvisions_given_its_draws():
+    augmix = definitions.load(CHAPTER, "augmix")
+    image = torch.rand(3, 20, 24, generator=seeded(0))
+    apart = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        expected = v2.AugMix(all_ops=False)(image)
+        torch.manual_seed(seed)
+        apart.append((augmix(image)[0] - expected).abs() > 1e-3)
+    # rounding pushes a pixel now and then over a step of Posterize, Solarize or Equalize
+    assert torch.stack(apart).float().mean() < 0.005
+
+
+def test_augmix_draws_chains_for_each_image():
+    """Three chains shared by a batch would let copies of an image differ in three directions."""
+    image = torch.rand(1, 3, 16, 16, generator=seeded(0), dtype=torch.float64)
+    mixed = augment.augmix(image.expand(20, -1, -1, -1), 10, generator=seeded(1))
+    one_step = augment.augmix(
+        image.expand(20, -1, -1, -1), 10, width=1, depth=1, generator=seeded(1)
+    )
+    for changed in (mixed, one_step):
+        differences = (changed - image).flatten(1)
+        assert torch.linalg.matrix_rank(differences, rtol=1e-6) > 10
+
+
+def test_augmix_of_depth_one_and_width_one_is_one_operation():
+    images = torch.rand(40, 3, 8, 8, generator=seeded(0))
+    mixed = augment.augmix(images, 10, width=1, depth=1, generator=seeded(1))
+    candidates = torch.stack(
+        [
+            augment.operate(images, *(torch.full((40,), value) for value in (place, level, sign)))
+            for place in range(9)
+            for level in range(10)
+            for sign in (-1, 1)
+        ]
+    )
+    # mixed - image is a multiple of candidate - image, for one of the candidates at least
+    step, directions = (mixed - images).flatten(1), (candidates - images).flatten(2)
+    length = directions.norm(dim=2).clamp_min(1e-9)
+    along = (directions * step).sum(dim=2) / length
+    rest = (step.norm(dim=1) ** 2 - along**2).clamp_min(0).sqrt().amin(dim=0)
+    assert (rest < 1e-2).all()
+
+
+# Jensen and Shannon
+
+
+@laws
+@given(seeds, st.floats(0.1, 300.0))
+def test_js_divergence_is_symmetric_and_within_its_bounds(rooms, seed, scale):
+    z = scale * torch.randn(3, 6, 5, generator=seeded(seed))
+    value = rooms.js_divergence(*z)
+    for order in ((0, 2, 1), (1, 0, 2), (2, 1, 0)):
+        torch.testing.assert_close(rooms.js_divergence(*z[list(order)]), value)
+    assert -1e-6 <= value <= LOG_3 + 1e-6
+    torch.testing.assert_close(rooms.js_divergence(z[0], z[0], z[0]), torch.tensor(0.0))
+
+
+def test_js_divergence_reaches_its_bound(rooms):
+    z = 1000 * torch.eye(3)[:, None].expand(3, 4, 3)
+    torch.testing.assert_close(rooms.js_divergence(*z), torch.tensor(LOG_3))
+
+
+@pytest.mark.parametrize("views", [2, 3, 5])
+def test_js_divergence_follows_its_definition(rooms, views):
+    z = torch.randn(views, 7, 4, generator=seeded(0), dtype=torch.float64)
+    p = z.softmax(dim=-1)
+    m = p.mean(dim=0)
+    expected = (p * (p.log() - m.log())).sum(dim=-1).mean()
+    torch.testing.assert_close(rooms.js_divergence(*z), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("extreme", [200.0, math.inf])
+def test_js_divergence_has_finite_gradients_where_a_probability_is_zero(rooms, dtype, extreme):
+    z = torch.zeros(3, 2, 3, dtype=dtype)
+    z[0, 0, 0] = z[1, 0, 0] = z[2, 0, 1] = z[0, 1, 2] = -extreme
+    views = [one.requires_grad_() for one in z.unbind()]
+    value = rooms.js_divergence(*views)
+    assert value.isfinite() and value > 0 and value.dtype == dtype
+    assert all(slope.isfinite().all() for slope in torch.autograd.grad(value, views))
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, y: augment.mixup(x, y, alpha=0), "alpha must be above 0, got 0"),
+        (lambda x, y: augment.cutmix(x, y, alpha=-1), "alpha must be above 0, got -1"),
+        (lambda x, y: augment.cutout(x, -2), "size must be at least 0 pixels, got -2"),
+        (lambda x, y: augment.augmix(x, severity=11), "severity must be in 1 to 10, got 11"),
+        (lambda x, y: augment.augmix(x, width=0), "width must be at least 1, got 0"),
+        (lambda x, y: augment.augmix(x, depth=0), "depth must be at least 1, got 0"),
+        (lambda x, y: augment.augmix(2 * x - 1), "apply augmix before normalising"),
+        (lambda x, y: augment.js_divergence(y), "at least two predictions, got 1"),
+        (lambda x, y: augment.mixup(x.long(), y), "images must be floats, got torch.int64"),
+        (lambda x, y: augment.mixup(x, y.argmax(dim=1)), "targets must be shares of the classes"),
+        (lambda x, y: augment.cutmix(x, y.long()), "targets must be shares of the classes"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(*batch(0))
