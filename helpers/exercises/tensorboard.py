@@ -1307,39 +1307,51 @@ diagnose = Exercise(
             "edges.",
         ),
     ),
-    cases=lambda: [
-        Case("a network that learns", {"body": _layer("learning"), "head": _layer("learning")}),
-        Case("a frozen body", {"conv": _layer("frozen"), "fc": _layer("learning")}),
-        Case("a dead layer", {"encoder": _layer("dead"), "decoder": _layer("learning")}),
-        Case("far too small a rate", {"a": _layer("stuck"), "b": _layer("stuck")}),
-        Case(
-            "a dead layer under weight decay",
-            {"a": _layer("dead", decay=True), "b": _layer("learning")},
-        ),
-        Case(
-            "gradients of about 1e-8",
-            {"deep": _layer("stuck", size=1e-8), "top": _layer("learning")},
-        ),
-        Case("a gradient that is zero at first", {"rare": _layer("learning", rests=(0, 1))}),
-        Case("a gradient that is zero at the end", {"rare": _layer("learning", rests=(2,))}),
-        Case("a gradient whose values are all alike", {"even": _steady("even gradient")}),
-        Case("2 in 100 weights have moved", {"few": _steady("few move")}),
-        Case("the weights spread out evenly", {"wide": _steady("spread")}),
-        Case("one weight of 400 runs away", {"last": _steady("one runs away")}),
-        Case("a layer with a / in its name", {"block/conv": _layer("learning")}),
-        Case(
-            "all four at once",
-            {
-                "blocks.0": _layer("frozen"),
-                "blocks.1": _layer("dead"),
-                "blocks.2": _layer("stuck"),
-                "head": _layer("learning"),
-            },
-        ),
-    ],
+    cases=lambda: [Case(label, files) for label, files in _unseen_runs().items()],
     takeaway="Three questions in this order: is there a gradient, is it ever not zero, do the "
     "weights move? Weights alone answer none of them.",
 )
+
+
+@functools.cache
+def _unseen_runs() -> dict[str, dict[str, bytes]]:
+    """The event files of each case by name: written once, and where no time limit holds."""
+    programs = {
+        "a network that learns": {"body": _layer("learning"), "head": _layer("learning")},
+        "a frozen body": {"conv": _layer("frozen"), "fc": _layer("learning")},
+        "a dead layer": {"encoder": _layer("dead"), "decoder": _layer("learning")},
+        "far too small a rate": {"a": _layer("stuck"), "b": _layer("stuck")},
+        "a dead layer under weight decay": {
+            "a": _layer("dead", decay=True),
+            "b": _layer("learning"),
+        },
+        "gradients of about 1e-8": {"deep": _layer("stuck", size=1e-08), "top": _layer("learning")},
+        "a gradient that is zero at first": {"rare": _layer("learning", rests=(0, 1))},
+        "a gradient that is zero at the end": {"rare": _layer("learning", rests=(2,))},
+        "a gradient whose values are all alike": {"even": _steady("even gradient")},
+        "2 in 100 weights have moved": {"few": _steady("few move")},
+        "the weights spread out evenly": {"wide": _steady("spread")},
+        "one weight of 400 runs away": {"last": _steady("one runs away")},
+        "a layer with a / in its name": {"block/conv": _layer("learning")},
+        "all four at once": {
+            "blocks.0": _layer("frozen"),
+            "blocks.1": _layer("dead"),
+            "blocks.2": _layer("stuck"),
+            "head": _layer("learning"),
+        },
+    }
+    return {label: _event_files_of(layers) for label, layers in programs.items()}
+
+
+def _event_files_of(layers):
+    with _folder() as folder:
+        with SummaryWriter(folder) as writer:
+            for name, rows in layers.items():
+                for number, (weight, gradient) in enumerate(rows):
+                    writer.add_histogram(f"weight/{name}", weight, 300 * number)
+                    if gradient is not None:
+                        writer.add_histogram(f"gradient/{name}", gradient, 300 * number)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def _layer(state, decay=False, size=0.1, rests=()):
@@ -1383,14 +1395,10 @@ def _steady(kind):
 
 
 @diagnose.observe
-def _of_a_logged_run(answer, layers):
+def _of_a_logged_run(answer, files):
     with _folder() as folder:
-        with SummaryWriter(folder) as writer:
-            for name, rows in layers.items():
-                for number, (weight, gradient) in enumerate(rows):
-                    writer.add_histogram(f"weight/{name}", weight, 300 * number)
-                    if gradient is not None:
-                        writer.add_histogram(f"gradient/{name}", gradient, 300 * number)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
         return answer(folder)
 
 

@@ -334,10 +334,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"\n{table(results)}\n\ncalibration: the gain is a fall of the error. * beyond 3 std errors"
     )
     if options.figure:
-        plots.use_style()
-        figure = draw(results)
-        figure.savefig(options.figure)
-        plt.close(figure)
+        with plt.rc_context():  # whoever imports this keeps the look of their own figures
+            plots.use_style()
+            figure = draw(results)
+            figure.savefig(options.figure)
+            plt.close(figure)
 
 
 if __name__ == "__main__":
