@@ -91,6 +91,6 @@ CHAPTERS = (
         title="Margin losses",
         question="How far apart does a loss push two classes?",
         minutes=90,
-        cpu_seconds=24,
+        cpu_seconds=20,
     ),
 )

@@ -27,7 +27,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
-from helpers import checkpoint
+from helpers import checkpoint, loading
 from helpers.checkpoint import CheckpointError, Checkpoints, DamagedError, ShuffledBatches
 from tests.notebooks import definitions
 
@@ -1118,6 +1118,13 @@ def test_a_data_loader_takes_them_as_batch_sampler(n, batch_size):
         for (loaded,), rows in zip(loader, same, strict=True):
             assert loaded.tolist() == rows
             assert batches.state_dict() == same.state_dict()
+
+
+def test_with_workers_the_place_runs_ahead_of_the_batches_that_were_given():
+    dataset, batches = TensorDataset(torch.arange(40)), ShuffledBatches(40, 4)
+    loader = DataLoader(dataset, batch_sampler=batches, **loading.workers(dataset, 1))
+    next(iter(loader))
+    assert batches.batch == 1 + loader.num_workers * loader.prefetch_factor
 
 
 @pytest.mark.parametrize("n, batch_size", [(0, 1), (-1, 1), (1, 0), (1, -1)])
