@@ -59,6 +59,7 @@ def test_checking_twice_says_the_same(exercise):
     assert exercise.check(answer) == card
 
 
+@pytest.mark.usefixtures("resting_collector")
 @pytest.mark.parametrize("make", HOSTILE)
 @pytest.mark.parametrize("exercise", EXERCISES)
 def test_a_hostile_answer_gets_a_verdict(exercise, make):
