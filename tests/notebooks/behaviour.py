@@ -42,6 +42,9 @@ ALLOWED_WARNINGS = (
 )
 
 
+START_SECONDS = 8.0  # processor time for the kernel's start and the import cell, in any chapter
+
+
 def problems(run: Run, chapter: Chapter) -> list[str]:
     """All that is wrong with a run."""
     return [problem for rule in RULES for problem in rule(run, chapter)]
@@ -112,6 +115,17 @@ def within_budget(run: Run, chapter: Chapter) -> Iterator[str]:
         )
 
 
+def quick_start(run: Run, chapter: Chapter) -> Iterator[str]:
+    """The kernel's start and the import cell keep within the processor time for them."""
+    if run.seconds_to_start > START_SECONDS:
+        imports = [cell.id for cell in _code_cells(run) if "imports" in cell.metadata.tags]
+        yield (
+            f"the start takes {run.seconds_to_start:.1f} s of processor time up to cell "
+            f"{imports[0]!r}, {START_SECONDS:g} s are allowed: import in the cells what only they "
+            "need"
+        )
+
+
 def figures_have_text(run: Run, chapter: Chapter) -> Iterator[str]:
     """Every image that a cell shows has an alternative text."""
     for cell in _code_cells(run):
@@ -130,6 +144,7 @@ RULES = (
     boards_start,
     no_process_left,
     within_budget,
+    quick_start,
     figures_have_text,
 )
 

@@ -65,16 +65,28 @@ class Run:
 
         Everything up to the cell tagged ``imports`` is left out with it.
         """
+        spent = self._seconds_of_all_cells()
+        return {cell: seconds for cell, seconds in spent.items() if cell not in self._start(spent)}
+
+    @property
+    def seconds_to_start(self) -> float:
+        """Processor seconds from the start to the end of the cell tagged ``imports``."""
+        spent = self._seconds_of_all_cells()
+        return sum(spent[cell] for cell in self._start(spent))
+
+    def _seconds_of_all_cells(self) -> dict[str, float]:
         usage = self.notes("usage")
         totals = [note["seconds"] for note in usage]
-        spent = {
+        return {
             note["cell"]: after - before
             for note, before, after in zip(usage, [0.0, *totals], totals, strict=False)
         }
+
+    def _start(self, spent: dict[str, float]) -> list[str]:
+        """The cells up to the one tagged ``imports``; none if it did not run."""
         cells = list(spent)
         imports = [c.id for c in self.result.nb.cells if "imports" in c.metadata.get("tags", [])]
-        counted = cells[cells.index(imports[0]) + 1 :] if set(imports) & set(cells) else cells
-        return {cell: spent[cell] for cell in counted}
+        return cells[: cells.index(imports[0]) + 1] if set(imports) & set(cells) else []
 
 
 def run(notebook: Path, folder: Path, timeout: int = 300, **variables: str) -> Run:

@@ -23,7 +23,7 @@ class Summary:
 
     def __init__(self):
         self.proved: Counter[str] = Counter()
-        self.usage: list[tuple[str, float, float, int]] = []
+        self.usage: list[tuple[str, float, float, float, int]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.when != "call":
@@ -41,11 +41,14 @@ class Summary:
         if not self.usage:
             return []
         width = max(len(name) for name, *_ in self.usage)
-        head = "notebooks: processor seconds after the imports, of those allowed; peak memory"
-        return [head] + [
-            f"  {name:{width}}  {seconds:5.1f} of {allowed:4g} s  {memory / 1e6:6.0f} MB"
-            for name, seconds, allowed, memory in sorted(self.usage)
+        head = "notebooks: processor seconds, of those allowed; to start and import; peak memory"
+        lines = [
+            f"  {name:{width}}  {seconds:5.1f} of {allowed:4g} s  {start:4.1f} s  "
+            f"{memory / 1e6:6.0f} MB"
+            for name, seconds, allowed, start, memory in sorted(self.usage)
         ]
+        total = sum(seconds + start for _, seconds, _, start, _ in self.usage)
+        return [head, *lines, f"  all {len(lines)} runs: {total:.0f} s of processor time"]
 
     def proved_lines(self) -> list[str]:
         counts = [f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(self.proved.items())]

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from helpers.chapters import CHAPTERS
 from tests.notebooks import behaviour
-from tests.notebooks.behaviour import Allowed
+from tests.notebooks.behaviour import START_SECONDS, Allowed
 from tests.notebooks.samples import CHAPTER, code
 
 GOOD = (
@@ -98,7 +99,25 @@ def test_a_rule_catches_the_run_that_breaks_it(rule, source, run_cells):
 
 
 def test_every_rule_was_seen_to_catch_something():
-    assert BROKEN.keys() == set(behaviour.RULES)
+    assert BROKEN.keys() | {behaviour.quick_start} == set(behaviour.RULES)
+
+
+def test_imports_that_take_long_are_caught_and_later_cells_are_not_counted(run_cells, monkeypatch):
+    busy = (
+        "import time\n\nend = time.process_time() + 1\nwhile time.process_time() < end:\n    pass"
+    )
+    quick = run_cells(IMPORTS, busy)
+    slow = run_cells(code(busy, "imports", ["imports"]))
+    between = (quick.seconds_to_start + slow.seconds_to_start) / 2
+    monkeypatch.setattr(behaviour, "START_SECONDS", between)
+    assert list(behaviour.quick_start(quick, CHAPTER)) == []
+    (problem,) = behaviour.quick_start(slow, CHAPTER)
+    assert "'imports'" in problem
+
+
+def test_all_chapters_fit_two_minutes_of_two_cores():
+    spent = sum(chapter.cpu_seconds + START_SECONDS for chapter in CHAPTERS)
+    assert spent <= 2 * 120
 
 
 def test_a_cell_that_takes_too_long_is_named(run_cells):

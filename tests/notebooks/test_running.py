@@ -86,3 +86,14 @@ def test_peak_memory_is_the_peak_and_not_what_is_held_at_the_end(run_cells):
 def test_a_notebook_without_imports_cell_counts_from_its_start(run_cells):
     run = run_cells(code("1", "first"), code("2", "second"))
     assert list(run.seconds_by_cell) == ["first", "second"]
+    assert run.seconds_to_start == 0
+
+
+def test_what_the_imports_cost_is_told_apart_from_what_the_cells_cost(run_cells):
+    busy = (
+        "import time\n\nend = time.process_time() + {}\nwhile time.process_time() < end:\n    pass"
+    )
+    run = run_cells(code(busy.format(1.0), "imports", ["imports"]), code(busy.format(0.5), "work"))
+    assert run.seconds_to_start >= 1.0
+    assert list(run.seconds_by_cell) == ["work"]
+    assert 0.5 <= run.seconds_by_cell["work"] < 1.0

@@ -29,9 +29,14 @@ def test_each_kind_is_counted_over_the_tests_that_passed():
 
 
 def test_a_notebooks_cost_is_told_whether_it_passed_or_failed():
-    usage = (USAGE, ["00_sample, solved", 1.25, 10, 300_000_000])
-    _, line = summary(report("failed", usage)).usage_lines()
-    assert " ".join(line.split()) == "00_sample, solved 1.2 of 10 s 300 MB"
+    solved = (USAGE, ["00_sample, solved", 1.25, 10, 4.5, 300_000_000])
+    shipped = (USAGE, ["00_sample, as shipped", 1.5, 10, 4.0, 200_000_000])
+    _, *lines = summary(report("failed", solved), report("passed", shipped)).usage_lines()
+    assert [" ".join(line.split()) for line in lines] == [
+        "00_sample, as shipped 1.5 of 10 s 4.0 s 200 MB",
+        "00_sample, solved 1.2 of 10 s 4.5 s 300 MB",
+        "all 2 runs: 11 s of processor time",
+    ]
 
 
 def test_without_proofs_and_notebooks_nothing_is_said():
