@@ -10,7 +10,7 @@ seed gives the same augmentation on every device.
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -39,8 +39,8 @@ def cutout(
 
     The square's centre is uniform over the image, and what lies outside is cut off: the hole is
     smaller at the border. An odd ``size`` is lowered by one, as in the authors' code. On normalised
-    images the default 0 is the mean. Source: DeVries and Taylor, 2017 (arXiv 1708.04552), section
-    3.2. Raises ``ValueError`` for a negative ``size``.
+    images the default 0 is the mean. Source: DeVries and Taylor, 2017 (arXiv 1708.04552). Raises
+    ``ValueError`` for a negative ``size``.
     """
     if size < 0:
         raise ValueError(f"size must be at least 0 pixels, got {size}")
@@ -48,7 +48,8 @@ def cutout(
     middles = centres(n, height, width, generator)
     # A mask holds nothing of what lies outside, so the boxes need not be cut off first.
     boxes = torch.cat([middles - size // 2, middles + size // 2], dim=1)
-    return images.lerp(images.new_tensor(value), inside(boxes, height, width).to(images))
+    filled = torch.full((), value, dtype=images.dtype, device=images.device)
+    return images.lerp(filled, inside(boxes, height, width).to(images))
 
 
 def mixup(
@@ -57,8 +58,8 @@ def mixup(
     """Blend every image, and its target, with one from the same batch.
 
     An image keeps the share λ ~ Beta(``alpha``, ``alpha``), drawn for each on its own. Source:
-    Zhang et al., 2018 (arXiv 1710.09412), equation for x̃ and ỹ in section 1. Raises ``ValueError``
-    where ``beta`` or ``blend`` does.
+    Zhang et al., 2018 (arXiv 1710.09412), the definition of x̃ and ỹ. Raises ``ValueError`` where
+    ``beta`` or ``blend`` does.
     """
     shares = beta(alpha, len(images), generator)
     return blend(images, targets, shares, partners(len(images), generator))
@@ -71,8 +72,8 @@ def cutmix(
 
     The box would cover 1 - λ of the image, λ ~ Beta(``alpha``, ``alpha``), but its centre is
     uniform over the image and what lies outside is cut off; targets follow what is really pasted.
-    Source: Yun et al., 2019 (arXiv 1905.04899), equations 1 and 2. Raises ``ValueError`` where
-    ``beta`` or ``paste`` does.
+    Source: Yun et al., 2019 (arXiv 1905.04899), the definition of x̃ and ỹ, and the authors' code.
+    Raises ``ValueError`` where ``beta`` or ``paste`` does.
     """
     n, _, height, width = images.shape
     shares = beta(alpha, n, generator)
@@ -93,9 +94,9 @@ def augmix(
     A chain applies one to three of ``OPERATIONS``, or ``depth``; each at a level drawn from the
     lowest ``severity`` of ten. Chains are averaged with weights from Dirichlet(1, …, 1), and the
     average with the image by a weight from Beta(1, 1). Images are in [0, 1], with one or three
-    channels; normalise afterwards. Source: Hendrycks et al., 2020 (arXiv 1912.02781), algorithm 1.
-    Raises ``ValueError`` for images outside [0, 1], a severity not in 1 to 10, or a ``width`` or
-    ``depth`` below 1.
+    channels; normalise afterwards. Source: Hendrycks et al., 2020 (arXiv 1912.02781), the
+    pseudocode. Raises ``ValueError`` for images outside [0, 1], a severity not in 1 to 10, or a
+    ``width`` or ``depth`` below 1.
     """
     _check_augmix(images, severity, width, depth)
     n, rows = len(images), width * len(images)
@@ -103,19 +104,18 @@ def augmix(
     weights = (1 - _draw(width, n, generator=generator)).log().neg().clamp_min(1e-9)
     weights = weights / weights.sum(dim=0)
     own = _draw(n, generator=generator)
-    depths = _integers(1, 4, rows, generator) if depth is None else torch.full((rows,), depth)
     steps = depth or 3
+    depths = _integers(1, 4, rows, generator) if depth is None else steps
     operations, levels, directions = (
         _integers(0, high, steps * rows, generator).view(steps, rows)
         for high in (len(OPERATIONS), severity, 2)
     )
-    chains = images.clamp(0, 1).repeat(width, 1, 1, 1)
-    for step in range(steps):
-        operation = operations[step].where(step < depths, -1)  # else the chain has ended
-        _operate_(chains, operation, levels[step], 2 * directions[step] - 1)
-    weights = (weights * (1 - own)).to(images)[..., None, None, None]
-    own = own.to(images)[:, None, None, None]
-    return chains.unflatten(0, (width, n)).mul_(weights).sum(dim=0).add_(own * images)
+    going_on = torch.arange(steps, device=operations.device)[:, None] < depths
+    operations = operations.where(going_on, -1)  # else the chain has ended
+    chains = images.expand(width, *images.shape).clamp(0, 1).flatten(0, 1)
+    _operate_(chains, operations, levels, 2 * directions - 1)
+    chains = chains.unflatten(0, (width, n)).mul_(weights.to(images)[..., None, None, None])
+    return chains.sum(dim=0).lerp_(images, own.to(images)[:, None, None, None])
 
 
 def js_divergence(*logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
@@ -123,7 +123,8 @@ def js_divergence(*logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
 
     For k predicted distributions p_i with mean m: the mean of KL(p_i ‖ m), in nats. It is 0 where
     all agree and at most log k. Values and gradients are finite, also for logits of -inf. Source:
-    Hendrycks et al., 2020 (arXiv 1912.02781), equation 2. Raises ``ValueError`` for less than two.
+    Hendrycks et al., 2020 (arXiv 1912.02781), the consistency loss. Raises ``ValueError`` for less
+    than two.
     """
     if len(logits) < 2:
         raise ValueError(
@@ -159,16 +160,10 @@ def paste(
     Raises ``ValueError`` for images or targets that are not floats.
     """
     _check_floats(images, targets)
-    height, width = images.shape[-2:]
-    # From partners, take back the rows and then the columns outside: no mask of the images' size.
-    # With weights of 0 and 1, lerp gives one of the two to the bit.
-    outside = _between(boxes, max(height, width)).logical_not()
-    rows, columns = outside.to(images).unbind(dim=1)
-    pasted = _of(images, partners)
-    pasted.lerp_(images, rows[:, None, :height, None])
-    pasted.lerp_(images, columns[:, None, None, :width])
-    shares = 1 - area(boxes).to(targets.dtype) / (height * width)
-    return pasted, _mixed_targets(targets, shares, partners)
+    outside = 1 - inside(boxes, *images.shape[-2:])
+    # With weights of 0 and 1, lerp gives one of the two to the bit, and faster than torch.where.
+    pasted = _of(images, partners).lerp_(images, outside.to(images))
+    return pasted, _mixed_targets(targets, outside.mean(dim=(1, 2, 3)), partners)
 
 
 def beta(alpha: float, n: int, generator: Generator | None = None) -> Float[Tensor, " n"]:
@@ -205,8 +200,8 @@ def half_sides(shares: Float[Tensor, " n"], height: int, width: int) -> Int[Tens
 
     A box has the image's proportions; halves are rounded down.
     """
-    size = torch.tensor([height, width], device=shares.device)
-    return (0.5 * (1 - shares).sqrt()[:, None] * size).long()
+    half = torch.tensor([height / 2, width / 2], device=shares.device)
+    return ((1 - shares).sqrt()[:, None] * half).long()
 
 
 def boxes_around(
@@ -218,15 +213,13 @@ def boxes_around(
     return torch.cat([first, last], dim=1)
 
 
-def area(boxes: Boxes) -> Int[Tensor, " n"]:
-    """How many pixels are inside each box."""
-    return (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-
-
 def inside(boxes: Boxes, height: int, width: int) -> Float[Tensor, "n 1 h w"]:
     """The mask of each box: 1.0 where a pixel is inside, 0.0 elsewhere."""
-    rows, columns = _between(boxes, max(height, width)).float().unbind(dim=1)
-    return (rows[:, :height, None] * columns[:, None, :width])[:, None]
+    top, left, bottom, right = boxes[..., None].unbind(dim=1)
+    row, column = (torch.arange(side, device=boxes.device) for side in (height, width))
+    rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
+    # Floats are multiplied faster than masks are joined.
+    return rows.float()[:, None, :, None] * columns.float()[:, None, None]
 
 
 def operate(
@@ -237,81 +230,96 @@ def operate(
 ) -> Images:
     """Each image changed by its operation, a place in ``OPERATIONS``; -1 leaves it as it is.
 
-    ``level``, from 0 to 9, says how far, and ``sign``, -1 or 1, which way. Agrees with
-    torchvision's ``v2.AugMix`` on float images, up to rounding.
+    Images are in [0, 1]. ``level``, from 0 to 9, says how far, and ``sign``, -1 or 1, which way.
+    Agrees with torchvision's ``v2.AugMix`` on float images, up to rounding.
     """
-    return _operate_(images.clone(), operation, level, sign)
+    return _operate_(images.clone(), operation[None], level[None], sign[None])
 
 
 def _operate_(
     images: Images,
-    operation: Int[Tensor, " n"],
-    level: Int[Tensor, " n"],
-    sign: Int[Tensor, " n"],
+    operations: Int[Tensor, "steps n"],
+    levels: Int[Tensor, "steps n"],
+    signs: Int[Tensor, "steps n"],
 ) -> Images:
-    """``operate`` in place."""
-    # At level 0 a geometric operation moves nothing.
-    geometric = ((operation >= 0) & (operation < len(GEOMETRIC)) & (level > 0)).nonzero()[:, 0]
-    if len(geometric):
-        height, width = images.shape[-2:]
-        maps = _maps(operation[geometric], (level * sign)[geometric], height, width)
-        grid = _grid(maps.to(images), height, width)
-        moved = F.grid_sample(_of(images, geometric), grid, align_corners=False)
-        images.index_copy_(0, geometric.to(images.device), moved)
-    for place, name in enumerate(OPERATIONS):
-        chosen = (operation == place).nonzero()[:, 0]
-        if name in TONAL and len(chosen):
-            changed = _tonal(name, _of(images, chosen), level[chosen].to(images))
-            images.index_copy_(0, chosen.to(images.device), changed)
+    """``operate`` in place, step after step."""
+    strengths = levels / (LEVELS - 1)
+    maps = _maps(operations, strengths * signs, *images.shape[-2:])
+    # Half precision would put pixels in wrong places.
+    maps = maps.to(images.device, torch.promote_types(images.dtype, torch.float32))
+    strengths = strengths.to(images)[..., None, None, None]
+    # One pass moves images in all geometric ways. Then each tonal one is a kind, and last, nothing.
+    nothing = 1 + len(TONAL)
+    kinds = torch.tensor([0] * len(GEOMETRIC) + [*range(1, 1 + nothing)], device=operations.device)
+    kinds = kinds[operations]
+    kinds = kinds.where((kinds > 0) | (levels > 0), nothing)  # at level 0 nothing moves
+    for kind, step_maps, strength in zip(kinds, maps, strengths, strict=True):
+        counts = kind.bincount(minlength=1 + nothing).tolist()
+        moved, *changed, _ = kind.argsort().to(images.device).split(counts)
+        if len(moved):
+            images.index_copy_(0, moved, _moved(_of(images, moved), step_maps[moved]))
+        for name, some in zip(TONAL, changed, strict=True):
+            if len(some):
+                images.index_copy_(0, some, _changed_(name, _of(images, some), strength[some]))
     return images
 
 
 def _maps(
-    operation: Int[Tensor, " n"], level: Int[Tensor, " n"], height: int, width: int
-) -> Float[Tensor, "n 2 3"]:
+    operations: Int[Tensor, "*n"], strengths: Float[Tensor, "*n"], height: int, width: int
+) -> Float[Tensor, "*n 2 3"]:
     """Where in [-1, 1]² an output pixel of each image comes from, as ``F.affine_grid`` takes it."""
-    strength = level / (LEVELS - 1)
     strongest = {"Rotate": math.radians(30), "ShearX": 0.3, "ShearY": 0.3}
     strongest |= {"TranslateX": width / 3, "TranslateY": height / 3}
     angle, shear_x, shear_y, move_x, move_y = (
-        torch.where(operation == OPERATIONS.index(name), most * strength, 0.0)
+        (operations == OPERATIONS.index(name)) * (most * strengths)
         for name, most in strongest.items()
     )
     move_x, move_y = move_x.trunc(), move_y.trunc()
-    tall = height / width
+    cos, sin, tall = angle.cos(), angle.sin(), height / width
     # Shears leave the image's first row or column in place, not its middle.
-    x = [angle.cos(), tall * (shear_x - angle.sin()), tall * shear_x - 2 * move_x / width]
-    y = [(shear_y + angle.sin()) / tall, angle.cos(), shear_y / tall - 2 * move_y / height]
-    return torch.stack([torch.stack(x, dim=1), torch.stack(y, dim=1)], dim=1)
+    x = [cos, tall * (shear_x - sin), tall * shear_x - 2 * move_x / width]
+    y = [(shear_y + sin) / tall, cos, shear_y / tall - 2 * move_y / height]
+    return torch.stack([*x, *y], dim=-1).unflatten(-1, (2, 3))
 
 
-def _grid(maps: Float[Tensor, "n 2 3"], height: int, width: int) -> Float[Tensor, "n h w 2"]:
-    """``F.affine_grid`` without its batched matrix product, which is slow on a CPU."""
+def _moved(images: Images, maps: Float[Tensor, "n 2 3"]) -> Images:
+    height, width = images.shape[-2:]
     x, y = (
-        (2 * torch.arange(side, device=maps.device, dtype=maps.dtype) + 1) / side - 1
+        torch.linspace(1 / side - 1, 1 - 1 / side, side, dtype=maps.dtype, device=maps.device)
         for side in (width, height)
     )
-    of_x, of_y, shift = maps[:, None, None].unbind(dim=-1)
-    return x[:, None] * of_x + (y[:, None, None] * of_y + shift)
+    of_x, of_y, shift = maps[..., None].unbind(dim=2)
+    # All x, then all y: several times as fast as the pairs of F.affine_grid.
+    grid = (of_x * x)[:, :, None] + (of_y * y + shift)[..., None]
+    moved = F.grid_sample(images.to(maps.dtype), grid.permute(0, 2, 3, 1), align_corners=False)
+    return moved.to(images.dtype)
 
 
-def _tonal(name: str, images: Images, level: Float[Tensor, " n"]) -> Images:
+def _changed_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> Images:
+    """What a tonal operation makes of images, which may be overwritten."""
     from torchvision.transforms.v2 import functional as VF
 
-    strength = (level / (LEVELS - 1))[:, None, None, None]
     if name == "Posterize":
-        steps = 2 ** (4 - 4 * strength).round()
-        return torch.minimum((images * steps).floor(), steps - 1) / steps
+        tones = 2 ** (4 - 4 * strength).round()
+        return images.mul_(tones).floor_().clamp_max_(tones - 1).div_(tones)
     if name == "Solarize":
-        return torch.where(images >= 1 - strength, 1 - images, images)
-    return VF.autocontrast(images) if name == "AutoContrast" else VF.equalize(images)
+        # |x - 1| from the threshold on and |x - 0| below, several times as fast as torch.where
+        return images.sub_(images.clone().ge_(1 - strength)).abs_()
+    return VF.autocontrast(images) if name == "AutoContrast" else _equalized(images)
 
 
-def _between(boxes: Boxes, side: int) -> Bool[Tensor, "n 2 side"]:
-    """Which of ``side`` rows, and which of as many columns, go through each box."""
-    place = torch.arange(side, device=boxes.device, dtype=torch.float32)
-    boxes = boxes.float()[:, :, None]  # floats are compared faster than integers
-    return (place >= boxes[:, :2]) & (place < boxes[:, 2:])
+def _equalized(images: Images) -> Images:
+    """``v2.functional.equalize``, whose integer divisions take half its time, with floats."""
+    tones = images.float().mul(255.999).clamp_(0, 255).long().flatten(2)
+    one = torch.ones((), device=images.device)
+    pixels = one.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, one.expand_as(tones))
+    darker = pixels.cumsum(dim=2) - pixels
+    # A step towards white for as many pixels; the brightest tone's do not count.
+    brightest = tones.amax(dim=2, keepdim=True)
+    step = (darker.gather(2, brightest) / 255).floor_()
+    new = ((darker + (step / 2).floor_()) / step).floor_().clamp_max_(255)
+    same = torch.arange(256.0, device=images.device)
+    return new.where(step > 0, same).div_(255).to(images).gather(2, tones).view_as(images)
 
 
 def _mixed_targets(

@@ -12,6 +12,7 @@ right. Without labels, as in testing, all heads of one weight give the same cosi
 """
 
 import math
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -41,14 +42,18 @@ def cosines(
     Computed in float32 where the inputs have less, also under autocast: a float16 cannot tell
     the cosine of 1° from 1.
     """
-    with torch.autocast(features.device.type, enabled=False):
+    kind = features.device.type
+    # Not every accelerator has an autocast that could be turned off.
+    full = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    with full:
         return F.linear(directions(features), directions(weight))
 
 
 def cosface_target(cosine: Float[Tensor, "..."], margin: float = 0.35) -> Float[Tensor, "..."]:
     """The target's cosine less the margin.
 
-    Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition" (2018), equation 4.
+    Wang et al., "CosFace: Large Margin Cosine Loss for Deep Face Recognition" (2018), the
+    definition of the loss.
     """
     return cosine - margin
 

@@ -15,7 +15,7 @@ from helpers import augment
 from tests.notebooks import definitions
 
 CHAPTER = "07_augmentation"
-TAUGHT = ("boxes_around", "inside", "area", "half_sides", "blend", "paste", "js_divergence")
+TAUGHT = ("boxes_around", "inside", "half_sides", "blend", "paste", "js_divergence")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 LOG_3 = math.log(3)
 
@@ -71,7 +71,7 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 @laws
 @given(seeds, alphas, sides, sides)
-def test_a_mask_is_one_in_its_box_and_its_area_is_counted(rooms, seed, alpha, height, width):
+def test_a_mask_is_one_in_its_box_and_zero_elsewhere(rooms, seed, alpha, height, width):
     boxes = boxes_of(rooms, seed, alpha, 6, height, width)
     mask = rooms.inside(boxes, height, width)
     assert mask.shape == (6, 1, height, width)
@@ -80,7 +80,14 @@ def test_a_mask_is_one_in_its_box_and_its_area_is_counted(rooms, seed, alpha, he
         expected = torch.zeros(1, height, width)
         expected[:, top:bottom, left:right] = 1
         assert torch.equal(one, expected)
-    assert torch.equal(rooms.area(boxes), mask.sum(dim=(1, 2, 3)).long())
+
+
+@laws
+@given(seeds, alphas, sides, sides)
+def test_the_chapters_area_counts_the_pixels_of_a_mask(seed, alpha, height, width):
+    boxes = boxes_of(augment, seed, alpha, 6, height, width)
+    counted = augment.inside(boxes, height, width).sum(dim=(1, 2, 3))
+    assert torch.equal(definitions.load(CHAPTER, "area")(boxes), counted.long())
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 50)])
@@ -88,7 +95,7 @@ def test_a_box_that_is_not_cut_covers_what_its_share_leaves(rooms, height, width
     shares = torch.linspace(0, 1, 11)
     centres = torch.tensor([[height // 2, width // 2]]).expand(11, 2)
     boxes = rooms.boxes_around(centres, rooms.half_sides(shares, height, width), height, width)
-    covered = rooms.area(boxes) / (height * width)
+    covered = rooms.inside(boxes, height, width).mean(dim=(1, 2, 3))
     # the sides are rounded down to even numbers of pixels
     assert (covered <= 1 - shares + 1e-6).all()
     assert (covered.sqrt() >= (1 - shares).sqrt() - 2 / min(height, width)).all()
@@ -263,6 +270,7 @@ def test_a_whole_number_of_images_may_be_one_or_none():
 @pytest.mark.parametrize("level", [0, 1, 4, 9])
 def test_an_operation_is_torchvisions(name, level):
     images = torch.rand(2, 3, 15, 22, generator=seeded(0), dtype=torch.float64)
+    images[:, :, 7, 3:5] = torch.tensor([0.0, 1.0], dtype=torch.float64)
     theirs = v2.AugMix(all_ops=False)
     magnitudes, signed = theirs._PARTIAL_AUGMENTATION_SPACE[name]
     for sign in (-1, 1):
@@ -276,18 +284,44 @@ def test_an_operation_is_torchvisions(name, level):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
+@laws
+@given(seeds, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 5, 40, 256]))
+def test_equalize_is_torchvisions_whatever_the_tones(seed, height, width, tones):
+    generator = seeded(seed)
+    shades = torch.rand(tones, generator=generator)
+    drawn = torch.rand(4, 3, height, width, generator=generator) ** 3  # some shades more often
+    images = shades[(drawn * tones).long()]
+    place = torch.full((4,), augment.OPERATIONS.index("Equalize"))
+    changed = augment.operate(images, place, place, place)
+    torch.testing.assert_close(changed, v2.functional.equalize(images), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", augment.GEOMETRIC)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_puts_pixels_in_the_same_places(name, dtype):
+    # A slope, of which every shade is exact in half precision, tells places apart.
+    images = (torch.arange(100.0).fmod(16) / 16).expand(2, 1, 100, 100)
+    images = torch.cat([images, images.mT], dim=1)
+    draws = [torch.full((2,), value) for value in (augment.OPERATIONS.index(name), 7, 1)]
+    expected = augment.operate(images, *draws)
+    moved = augment.operate(images.to(dtype), *draws)
+    assert moved.dtype == dtype
+    torch.testing.assert_close(moved.float(), expected, rtol=0, atol=0.01)
+
+
 def test_each_image_gets_its_own_operation():
-    images = torch.rand(10, 3, 12, 12, generator=seeded(0))
-    operation = torch.tensor([*range(9), -1])
-    level, sign = torch.full((10,), 5), torch.ones(10, dtype=torch.int64)
+    generator = seeded(0)
+    images = torch.rand(60, 3, 12, 12, generator=generator)
+    operation = torch.arange(-1, 9).repeat(6)[torch.randperm(60, generator=generator)]
+    level = torch.randint(2, 10, (60,), generator=generator)
+    sign = 2 * torch.randint(2, (60,), generator=generator) - 1
     together = augment.operate(images, operation, level, sign)
     apart = [
-        augment.operate(images[[i]], operation[[i]], level[[i]], sign[[i]])[0] for i in range(10)
+        augment.operate(images[[i]], operation[[i]], level[[i]], sign[[i]])[0] for i in range(60)
     ]
     torch.testing.assert_close(together, torch.stack(apart))
-    assert torch.equal(together[-1], images[-1])
-    changed = [not torch.equal(a, b) for a, b in zip(together[:9], images[:9], strict=True)]
-    assert all(changed)
+    changed = (together != images).flatten(1).any(dim=1)
+    assert torch.equal(changed, operation >= 0)
 
 
 def batched(images, severity):
@@ -361,6 +395,44 @@ def test_augmix_of_depth_one_and_width_one_is_one_operation():
     along = (directions * step).sum(dim=2) / length
     rest = (step.norm(dim=1) ** 2 - along**2).clamp_min(0).sqrt().amin(dim=0)
     assert (rest < 1e-2).all()
+
+
+def test_a_chain_applies_one_operation_to_what_the_last_has_made():
+    # Severity 1 has level 0 only, at which the geometric operations and Solarize change nothing.
+    images = torch.rand(60, 3, 20, 20, generator=seeded(0), dtype=torch.float64)
+    names = ("Solarize", "Posterize", "AutoContrast", "Equalize")
+    one, zero = torch.ones(60, dtype=torch.int64), torch.zeros(60, dtype=torch.int64)
+
+    def changed(x, name):
+        return augment.operate(x, augment.OPERATIONS.index(name) * one, zero, one)
+
+    chains = torch.stack([changed(changed(images, a), b) for a in names for b in names])
+    mixed = augment.augmix(images, 1, width=1, depth=2, generator=seeded(1))
+    # mixed lies between the image and one of the chains, which is found by its direction
+    step, directions = (mixed - images).flatten(1), (chains - images).flatten(2)
+    along = (directions * step).sum(dim=2) / directions.square().sum(dim=2).clamp_min(1e-12)
+    rest = (step - along[..., None] * directions).abs().amax(dim=2)
+    assert rest.amin(dim=0).max() < 1e-5
+    found = rest.argmin(dim=0)[step.abs().amax(dim=1) > 1e-6]
+    assert len(found.unique()) > 6
+
+
+def test_a_chain_has_one_to_three_operations():
+    # Nothing happens at level 0 where all operations of a chain are among the six of nine above.
+    images = 0.1 + 0.8 * torch.rand(4000, 1, 4, 4, generator=seeded(0))
+    mixed = augment.augmix(images, 1, width=1, generator=seeded(1))
+    unchanged = ((mixed - images).abs() < 1e-6).flatten(1).all(dim=1).float().mean()
+    assert unchanged.item() == pytest.approx(sum((6 / 9) ** n for n in (1, 2, 3)) / 3, abs=0.03)
+
+
+@every_method
+def test_how_images_lie_in_memory_does_not_matter(method):
+    images, targets = batch(3, channels=3, height=16, width=16)
+    images = images[:, :1].expand(-1, 3, -1, -1)
+    expected = method(images.contiguous(), targets, seeded(0))
+    columns_first = images.permute(3, 1, 2, 0).contiguous().permute(3, 1, 2, 0)
+    for same in (images, images.to(memory_format=torch.channels_last), columns_first):
+        torch.testing.assert_close(method(same, targets, seeded(0)), expected)
 
 
 # Jensen and Shannon

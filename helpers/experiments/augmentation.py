@@ -220,7 +220,7 @@ def calibration_error(
 ) -> Float[Tensor, ""]:
     """How far confidence is from accuracy, in [0, 1]: the expected calibration error, 15 bins.
 
-    Source: Guo et al., 2017 (arXiv 1706.04599), equation 3.
+    Source: Guo et al., 2017 (arXiv 1706.04599), the definition of ECE.
     """
     confidence, predicted = probabilities.max(dim=1)
     bins = (confidence * BINS).long().clamp(max=BINS - 1)

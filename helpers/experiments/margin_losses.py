@@ -208,13 +208,13 @@ def _error_rate(
 def table(results: Results, columns: Sequence[str], base: str) -> Iterator[str]:
     """Lines of mean ± spread over the seeds, and of the paired difference from ``base``."""
     width = max(map(len, results))
-    yield f"{'':{width}}  " + "  ".join(f"{f'{c} (less {base})':>30}" for c in columns)
+    yield f"{'':{width}}  " + "  ".join(f"{f'{c} (against {base})':>30}" for c in columns)
     for name, values in results.items():
-        less = values - results[base]
+        gap = values - results[base]
         cells = (
             f"{m:.1f} ± {s:.1f} ({dm:+.1f} ± {ds:.1f})"
             for m, s, dm, ds in zip(
-                values.mean(0), values.std(0), less.mean(0), less.std(0), strict=True
+                values.mean(0), values.std(0), gap.mean(0), gap.std(0), strict=True
             )
         )
         yield f"{name:{width}}  " + "  ".join(f"{cell:>30}" for cell in cells)
@@ -234,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seeds = range(options.seeds)
     run = partial(geometry, seeds=seeds, epochs=options.epochs)
 
-    print(f"Mean ± standard deviation over {options.seeds} seeds.\n")
+    print(f"Mean ± standard deviation over {options.seeds} seeds.")
+    print("In brackets: the same of the difference between runs of the same seed.\n")
     print("Three features, ten digits: degrees within and between classes, accuracy in per cent")
     sphere = {"softmax": run(Softmax)}
     for scale in SCALES:
