@@ -75,9 +75,10 @@ def test_every_sample_of_the_plan_is_drawn_in_its_workers_row(source, workers):
     ("arguments", "title"),
     [
         ({}, "Each sample comes once"),
-        ({"source": "stream"}, "20 of 20 samples come 2 times"),
+        ({"source": "stream"}, "22 of 22 samples come 2 times"),
         ({"source": "sharded stream"}, "Each sample comes once"),
-        ({"samples": 10, "drop_last": True}, "2 of 10 samples never come"),
+        ({"drop_last": True}, "2 of 22 samples never come"),
+        ({"source": "sharded stream", "drop_last": True}, "6 of 22 samples never come"),
     ],
 )
 def test_the_title_counts(arguments, title):

@@ -47,7 +47,9 @@ def test_both_lines_are_drawn(drawn, weight, noise):
     np.testing.assert_array_equal(smoothed.get_ydata(), boards.smoothed(losses, weight))
 
 
-@pytest.mark.parametrize(("weight", "words"), [(0.0, "0 steps late"), (0.9999, "not at all")])
+@pytest.mark.parametrize(
+    ("weight", "words"), [(0.0, "0 steps late"), (0.5, "1 step late"), (0.9999, "not at all")]
+)
 def test_the_title_says_what_is_drawn(drawn, weight, words):
     axes = drawn(weight, 0.0).axes[0]
     assert words in axes.get_title(loc="left") + axes.get_title(loc="center")

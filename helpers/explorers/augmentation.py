@@ -95,7 +95,7 @@ def draw_chains(
 
     def picture(row, column, pixels, title):
         axes = figure.add_subplot(grid[row, column])
-        axes.imshow(pixels.movedim(0, -1).clamp(0, 1).numpy())
+        axes.imshow(pixels.cpu().movedim(0, -1).clamp(0, 1).numpy())
         axes.set_axis_off()
         axes.set_title(title, size=9.5, loc="center", pad=3, weight="normal")
 

@@ -42,7 +42,7 @@ def plan(
 
 
 def draw(
-    samples: int = 20,
+    samples: int = 22,
     batch_size: int = 4,
     workers: int = 2,
     source: str = "data set",

@@ -80,8 +80,8 @@ def draw_sphere(embedded: Mapping[str, Embedded], azimuth: int = 0, elevation: i
         1, len(embedded), figsize=(4.2 * len(embedded), 4.5), squeeze=False
     )
     for axes, (name, (features, labels)) in zip(panels.flat, embedded.items(), strict=True):
-        points = seen_from(margins.directions(features.detach().cpu()), azimuth, elevation)
-        _draw_digits(axes, points, labels.cpu())
+        features, labels = features.detach().cpu(), labels.cpu()
+        _draw_digits(axes, seen_from(margins.directions(features), azimuth, elevation), labels)
         angles = margins.class_angles(features, labels)
         title = f"{name}: {angles.within:.0f}° within, {angles.between:.0f}° between"
         axes.set_title(title, loc="center")
@@ -126,7 +126,8 @@ def _draw_sectors(axes: Axes, edge: float, between: float) -> None:
     for start, stop, colour in ((0, edge, COLOURS[0]), (between - edge, between, COLOURS[1])):
         along = torch.deg2rad(torch.linspace(start, stop, 60))
         xs, ys = [0, *along.cos().tolist()], [0, *along.sin().tolist()]
-        axes.fill(xs, ys, color=colour, alpha=0.35, linewidth=0)
+        # dashes of the colour cycle, scaled to no width, stop matplotlib before 3.11
+        axes.fill(xs, ys, color=colour, alpha=0.35, linewidth=0, linestyle="-")
     circle = torch.linspace(0, 2 * math.pi, 200)
     axes.plot(circle.cos(), circle.sin(), color="#BBBBBB", linewidth=1, linestyle="-")
     for name, degrees, colour in (("A", 0, COLOURS[0]), ("B", between, COLOURS[1])):

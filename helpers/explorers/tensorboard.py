@@ -37,7 +37,7 @@ def draw(smoothing: float = 0.6, noise: float = 0.2) -> Figure:
     """Draw the loss as it was logged and as the board shows it. ``smoothing`` is in [0, 1)."""
     logged, late = losses(noise), steps_late(smoothing, noise)
     smoothed = boards.smoothed(logged, smoothing)
-    when = "not at all" if late is None else f"{late} steps late"
+    when = "not at all" if late is None else f"{late} step{'s' * (late != 1)} late"
     figure, axes = plt.subplots(figsize=(7, 3.4))
     axes.plot(logged, "-", color=plots.COLOURS[6], lw=1)
     axes.plot(smoothed, "-", color=plots.COLOURS[0])

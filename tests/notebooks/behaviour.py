@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 
 from helpers.chapters import Chapter
 from tests.notebooks import boards
+from tests.notebooks.contract.cells import tagged_names
 from tests.notebooks.running import Run
 
 
@@ -39,6 +40,24 @@ ALLOWED_WARNINGS = (
         "pty.py",
         "IPython runs `!command` that way; from Python 3.12 on, that warns",
     ),
+    Allowed(
+        "DeprecationWarning",
+        "ipykernel",
+        "ipywidgets",
+        "ipywidgets 7, which Colab has, calls what ipykernel 6 has renamed",
+    ),
+    Allowed(
+        "DeprecationWarning",
+        "`torch.jit.script_method` is deprecated",
+        "_script.py",
+        "torch 2.11 calls it itself, from torch.compile",
+    ),
+    Allowed(
+        "UserWarning",
+        "The given buffer is not writable",
+        "_package.py",
+        "torch 2.11 reads its own torch.export files that way",
+    ),
 )
 
 
@@ -48,6 +67,12 @@ START_SECONDS = 8.0  # processor time for the kernel's start and the import cell
 def problems(run: Run, chapter: Chapter) -> list[str]:
     """All that is wrong with a run."""
     return [problem for rule in RULES for problem in rule(run, chapter)]
+
+
+def problems_on_accelerator(run: Run, chapter: Chapter) -> list[str]:
+    """All that is wrong with a run on the pretended accelerator, which is slower than the CPU."""
+    rules = [rule for rule in RULES if rule not in (within_budget, quick_start)]
+    return [problem for rule in [*rules, computes_there] for problem in rule(run, chapter)]
 
 
 def no_error(run: Run, chapter: Chapter) -> Iterator[str]:
@@ -134,6 +159,32 @@ def figures_have_text(run: Run, chapter: Chapter) -> Iterator[str]:
                 f"cell {cell.id!r} shows an image without alternative text: "
                 "show figures with plots.show(figure, alt=...)"
             )
+
+
+def computes_there(run: Run, chapter: Chapter) -> Iterator[str]:
+    """With an accelerator, the chapter computes on it, and does not train on the CPU alone.
+
+    What an exercise's check trains does not count: its cases lie on the CPU, whatever there is.
+    """
+    counted = run.notes("device")
+    if not counted:
+        yield "the kernel had no accelerator: tests/accelerator/plug was not loaded"
+        return
+    total = counted[-1]
+    exercises = {cell.id for cell in _code_cells(run) if tagged_names(cell, "exercise")}
+    before = [0, *(note["cpu_steps"] for note in counted)]
+    steps = {
+        note["cell"]: note["cpu_steps"] - earlier
+        for note, earlier in zip(counted, before, strict=False)
+        if note["cpu_steps"] > earlier and note["cell"] not in exercises
+    }
+    if steps and not total["steps"]:
+        yield (
+            f"an accelerator is there, and all {sum(steps.values())} steps of optimizers are taken "
+            f"on the CPU, in {', '.join(map(repr, steps))}: move model and data with .to(device)"
+        )
+    elif not total["operations"]:
+        yield "an accelerator is there, and nothing is computed on it: use runtime.device()"
 
 
 RULES = (

@@ -21,7 +21,7 @@ FAILURES = (
 
 def ports(cell: NotebookNode) -> list[int]:
     """The ports of this machine that the boards shown by ``cell`` are read from."""
-    found = [re.search(r"const port = (\d+);", frame) for frame in _frames(cell)]
+    found = [re.search(r"(?:const port = |proxyPort\()(\d+)", frame) for frame in _frames(cell)]
     # Behind a proxy, the frame has an address instead, and 0 for its port.
     return [int(match[1]) for match in found if match and match[1] != "0"]
 
@@ -34,7 +34,10 @@ def failures(cell: NotebookNode) -> list[str]:
 
 
 def _frames(cell: NotebookNode) -> list[str]:
-    return [text for text in _texts(cell, "text/html") if "tensorboard-frame" in text]
+    """What shows a board: a frame, or in Colab a script that asks Colab for the board's address."""
+    frames = [text for text in _texts(cell, "text/html") if "tensorboard-frame" in text]
+    scripts = _texts(cell, "application/javascript")
+    return frames + [text for text in scripts if "google.colab.kernel.proxyPort" in text]
 
 
 def _texts(cell: NotebookNode, mime_type: str) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 nbmake finds the notebooks. For those in ``notebooks/`` its one test is replaced by a test for each
 rule of the contract and two runs: as shipped, and with the reference solutions in the exercises.
-Other notebooks are left to nbmake.
+Both are done once more on the pretended accelerator of ``tests/accelerator``, with the marker
+``accelerator``. Other notebooks are left to nbmake.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import nbformat
@@ -20,6 +21,7 @@ from nbmake.pytest_items import NotebookFailedException, NotebookFile, NotebookI
 import helpers.exercises
 from helpers import chapters
 from helpers.chapters import Chapter
+from tests.accelerator import plugged
 from tests.notebooks import behaviour, contract, running
 from tests.notebooks.contract.cells import tagged_names
 from tests.notebooks.summary import PROVED, USAGE
@@ -49,6 +51,8 @@ class ChapterFile(NotebookFile):
             yield ContractItem.from_parent(self, name=name, rule=rule, chapter=chapter)
         yield ShippedItem.from_parent(self, name="as shipped", chapter=chapter)
         yield SolvedItem.from_parent(self, name="solved", chapter=chapter)
+        for kind in (ShippedThere, SolvedThere):
+            yield kind.from_parent(self, name=kind.name_of_test, chapter=chapter)
 
 
 def chapter_of(stem: str) -> Chapter:
@@ -87,6 +91,8 @@ class ContractBroken(AssertionError):
 class ShippedItem(NotebookItem):
     """A notebook run from top to bottom as the reader gets it."""
 
+    variables: Mapping[str, str] = {}  # added to the kernel's environment
+
     def __init__(self, name: str, parent: ChapterFile, chapter: Chapter):
         # Not NotebookItem's, which names each of its items like the file.
         super(NotebookItem, self).__init__(name, parent)
@@ -105,7 +111,7 @@ class ShippedItem(NotebookItem):
 
     def run_notebook(self) -> running.Run:
         timeout = self.config.option.nbmake_timeout
-        run = running.run(self.path, self.path.parent, timeout)
+        run = running.run(self.path, self.path.parent, timeout, **self.variables)
         if self.config.option.overwrite:
             nbformat.write(run.result.nb, self.path)
         return run
@@ -128,7 +134,32 @@ class SolvedItem(ShippedItem):
             file = Path(folder, self.path.name)
             nbformat.write(nb, file)
             timeout = self.config.option.nbmake_timeout
-            return running.run(file, self.path.parent, timeout, TUTORIAL_STRICT="1")
+            variables = {**self.variables, "TUTORIAL_STRICT": "1"}
+            return running.run(file, self.path.parent, timeout, **variables)
+
+
+class OnAccelerator(ShippedItem):
+    """The same run in a kernel that has the pretended accelerator."""
+
+    variables = plugged.environment()
+
+    def __init__(self, **node):
+        super().__init__(**node)
+        self.add_marker("accelerator")
+
+    def runtest(self) -> None:
+        run = self.run_notebook()
+        problems = behaviour.problems_on_accelerator(run, self.chapter)
+        if problems:
+            raise NotebookFailedException(_failure(run, problems))
+
+
+class ShippedThere(OnAccelerator):
+    name_of_test = "on an accelerator, as shipped"
+
+
+class SolvedThere(OnAccelerator, SolvedItem):
+    name_of_test = "on an accelerator, solved"
 
 
 def solved(nb: NotebookNode) -> NotebookNode:

@@ -45,7 +45,8 @@ class Course:
         self.root = root
         self.notebook = root / "notebooks" / f"{samples.CHAPTER.stem}.ipynb"
         ignore = shutil.ignore_patterns("test_*.py", "conftest.py", "__pycache__")
-        shutil.copytree(ROOT / "tests" / "notebooks", root / "tests" / "notebooks", ignore=ignore)
+        for part in ("accelerator", "notebooks"):
+            shutil.copytree(ROOT / "tests" / part, root / "tests" / part, ignore=ignore)
         for name in ("conftest.py", "pyproject.toml"):
             shutil.copy(ROOT / name, root / name)
         for path, text in HELPERS.items():

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ from nbmake.nb_run import NotebookRun
 from tests.notebooks import boards
 
 ROOT = Path(__file__).parents[2]
-SECONDS_TO_LEAVE = 3.0
+SECONDS_TO_LEAVE = 6.0  # a TensorBoard that is busy needs more than three
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,21 @@ class Run:
         return cells[: cells.index(imports[0]) + 1] if set(imports) & set(cells) else []
 
 
-def run(notebook: Path, folder: Path, timeout: int = 300, **variables: str) -> Run:
+def run(
+    notebook: Path,
+    folder: Path,
+    timeout: int = 300,
+    make_room: Callable[[Path, Path, Mapping[str, str]], Room] | None = None,
+    **variables: str,
+) -> Run:
     """Run ``notebook`` with ``folder`` as its working directory.
 
     ``timeout`` is each cell's, in seconds; ``variables`` are added to the kernel's environment.
+    ``make_room`` makes another place for the kernel than a ``Room``.
     """
     mark = uuid.uuid4().hex
     with tempfile.TemporaryDirectory(prefix="nb-", ignore_cleanup_errors=True) as name:
-        room = Room(Path(name), folder, {**variables, "NOTEBOOK_RUN": mark})
+        room = (make_room or Room)(Path(name), folder, {**variables, "NOTEBOOK_RUN": mark})
         try:
             result = _execute(notebook, room, timeout)
         finally:
@@ -117,7 +124,7 @@ class Room:
         startup.mkdir(parents=True)
         temporary = path / "tmp"
         temporary.mkdir()
-        (startup / "00-watch.py").write_text(self._startup(), "utf-8")
+        (startup / "00-watch.py").write_text(self.startup(), "utf-8")
         self.environment = {
             **_inherited(),
             "IPYTHONDIR": str(path / "ipython"),
@@ -132,7 +139,12 @@ class Room:
             return []
         return [json.loads(line) for line in self.journal.read_text("utf-8").splitlines()]
 
-    def _startup(self) -> str:
+    def kernels(self) -> KernelSpecManager:
+        """Where "python3" is the running interpreter, whatever kernels a user has installed."""
+        return KernelSpecManager(kernel_dirs=[])
+
+    def startup(self) -> str:
+        """What the kernel runs before the first cell."""
         # A function, since IPython runs this in the notebook's own namespace.
         return f"""\
 def _start():
@@ -197,9 +209,8 @@ class WatchedClient(NotebookClient):
         self.room = room
 
     def create_kernel_manager(self) -> AsyncKernelManager:
-        # Without kernel folders, "python3" is the running interpreter whatever a user installed.
         self.km = AsyncKernelManager(
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
+            kernel_spec_manager=self.room.kernels(),
             connection_file=str(self.room.path / "kernel.json"),
         )
         return self.km

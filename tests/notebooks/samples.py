@@ -51,6 +51,14 @@ def good() -> NotebookNode:
     )
 
 
+def on_the_device() -> NotebookNode:
+    """``good()``, with a cell that computes on the device that torch names."""
+    nb = good()
+    device = "torch.accelerator.current_accelerator(check_available=True)"
+    nb.cells.append(code(f"import torch\n\nx = torch.ones(2, device={device}) + 1", "compute"))
+    return nb
+
+
 def mended() -> dict[str, FakeExercise]:
     """A catalogue for ``good()``."""
     strictly = "import os\n\ndoubled = 2 * int(os.environ['TUTORIAL_STRICT'])"

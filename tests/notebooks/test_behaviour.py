@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from dataclasses import replace
 
 import pytest
 
 from helpers.chapters import CHAPTERS
+from tests.accelerator import plugged
 from tests.notebooks import behaviour
 from tests.notebooks.behaviour import START_SECONDS, Allowed
 from tests.notebooks.samples import CHAPTER, code
@@ -161,3 +163,44 @@ def test_a_warning_that_is_allowed_passes_and_no_other_does(run_cells, monkeypat
     monkeypatch.setattr(behaviour, "ALLOWED_WARNINGS", (allowed,))
     (problem,) = behaviour.no_warning(run, CHAPTER)
     assert "other" in problem
+
+
+TRAINING = """\
+import torch
+
+device = torch.accelerator.current_accelerator(check_available=True)
+model = torch.nn.Linear(2, 1).to({device})
+optimizer = torch.optim.SGD(model.parameters())
+model(torch.ones(1, 2, device={device})).sum().backward()
+optimizer.step()"""
+ON_CPU, ON_DEVICE = (TRAINING.format(device=device) for device in ("'cpu'", "device"))
+CHECKED = code(ON_CPU, "try", ["exercise:losses.huber"])
+MOVED = "torch.ones(2, device=device) + 1"
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        (["1"], "had no accelerator"),
+        (["import torch"], "nothing is computed on it"),
+        ([ON_CPU], "all 1 steps .* on the CPU, in 'cell-0'"),
+        ([CHECKED, ON_CPU], "all 1 steps .* on the CPU, in 'cell-1'"),
+        ([CHECKED], "nothing is computed on it"),
+        ([CHECKED, MOVED], None),
+        ([ON_DEVICE], None),
+        ([ON_CPU, ON_DEVICE], None),
+    ],
+)
+def test_with_an_accelerator_a_chapter_computes_on_it(cells, problem, run_cells):
+    run = run_cells(*cells, **plugged.environment())
+    found = behaviour.problems_on_accelerator(run, CHAPTER)
+    assert len(found) == (problem is not None)
+    assert all(re.search(problem, one) for one in found)
+
+
+def test_on_an_accelerator_every_rule_holds_but_those_of_time(run_cells):
+    run = run_cells(IMPORTS, "1 / 0", **plugged.environment())
+    assert (
+        "cell 'cell-1' raises ZeroDivisionError"
+        in behaviour.problems_on_accelerator(run, replace(CHAPTER, cpu_seconds=0))[0]
+    )

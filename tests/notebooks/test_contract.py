@@ -284,6 +284,15 @@ breaks_as_code(
 
 breaks_as_code(code.no_figure_without_text, "plt.show()", "%matplotlib inline\nplt.show()")
 
+breaks_as_code(
+    code.no_shell_command,
+    "!git clone $address",
+    "files = !ls",
+    "%pip install package",
+    "%%bash\npip install package",
+    'import os\n\nos.system("pip install package")',
+)
+
 breaks_as_code(tools.ruff_clean, "import os", "undefined(1", "l = 1")
 
 breaks_as_code(tools.ruff_formatted, "x = [ 1 ]", "x = 'one'")
@@ -359,6 +368,7 @@ def test_good_prose_passes(source):
         "warnings.catch_warnings(record=True)",
         "%load_ext tensorboard\n%tensorboard --logdir runs",
         "%%writefile data.py\nimport sys",
+        "platform.system()\nsubprocess.run(command, check=True)",
         "this does not parse",
     ],
 )

@@ -8,6 +8,8 @@ each naming the cell that was running:
 ``error``     the exception a cell ended with, magics' usage errors included (``error``)
 ``usage``     after each cell: processor time so far, the kernel's own and its children's
               (``seconds``), and the most memory the kernel has held (``memory``, in bytes)
+``device``    after each cell, where the kernel has the pretended accelerator: what has become of
+              it so far (see ``tests.accelerator.device.usage``)
 """
 
 from __future__ import annotations
@@ -58,6 +60,8 @@ def _watch_cells(shell, notes: Notes) -> None:
         if error is not None:
             notes.add("error", error=f"{type(error).__name__}: {error}")
         notes.add("usage", seconds=processor_seconds(), memory=peak_memory())
+        if accelerator := sys.modules.get("tests.accelerator.device"):
+            notes.add("device", **accelerator.usage())
         notes.close_cell()
         _show_every_warning_of_torch()
 

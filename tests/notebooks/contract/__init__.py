@@ -33,6 +33,7 @@ RULES = (
     code.no_output_hidden,
     code.no_absolute_path,
     code.no_figure_without_text,
+    code.no_shell_command,
     tools.ruff_clean,
     tools.ruff_formatted,
     tools.nbstripout_clean,

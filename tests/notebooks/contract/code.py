@@ -14,6 +14,9 @@ from tests.notebooks.contract.cells import code_cells, name, tags
 
 DEVICE_NAME = re.compile(r"(cpu|cuda|hpu|mps|mtia|xla|xpu)(:\d*)?")
 MOVES = ("cuda", "hpu", "mtia", "xpu")  # methods of tensors and modules
+SHELLS = ("get_ipython().system", "get_ipython().getoutput", "os.system")
+MAGICS = ("get_ipython().run_line_magic", "get_ipython().run_cell_magic")
+SHELL_MAGICS = ("bash", "conda", "mamba", "pip", "script", "sh", "sx", "system", "uv")
 PYTHON_MAGICS = ("capture", "prun", "time", "timeit")
 ABSOLUTE_PATH = re.compile(
     r"(?<![\w.:/])(/(bin|content|etc|home|kaggle|mnt|opt|root|tmp|usr|Users|var|work)\b|~/)"
@@ -69,6 +72,13 @@ def no_figure_without_text(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
             yield f"{name(cell)} calls plt.show: show figures with plots.show(figure, alt=...)"
 
 
+def no_shell_command(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
+    """No ``!command`` and no ``%pip``: where one fails, the notebook goes on as if it had not."""
+    for cell in code_cells(nb):
+        for command in _shell_commands(tree(cell)):
+            yield f"{name(cell)} runs {command}: use subprocess.run(command, check=True)"
+
+
 def tree(cell: NotebookNode) -> ast.Module:
     """The cell's syntax tree, magics and commands turned into calls of IPython's.
 
@@ -96,6 +106,16 @@ def _named_devices(module: ast.Module) -> Iterator[str]:
                 yield repr(node.value)
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) in MOVES:
             yield f".{node.func.attr}()"
+
+
+def _shell_commands(module: ast.Module) -> Iterator[str]:
+    for call in ast.walk(module):
+        if isinstance(call, ast.Call) and call.args:
+            called, first = ast.unparse(call.func), ast.unparse(call.args[0])
+            if called in SHELLS:
+                yield f"the command {first}"
+            elif called in MAGICS and ast.literal_eval(first) in SHELL_MAGICS:
+                yield f"the magic {first}"
 
 
 def _dotted_names(module: ast.Module) -> set[str]:
