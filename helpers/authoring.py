@@ -24,14 +24,25 @@ from helpers.checkout import CourseError, Repository
 
 def stamp(folder: Path) -> None:
     """Write the generated parts of a checkout's notebooks and README; name each file changed."""
-    for path, text in outdated(folder).items():
-        path.write_bytes(text.encode())
-        print(f"{path.relative_to(folder).as_posix()} is brought up to date.")
+    _write(folder, outdated(folder))
 
 
-def outdated(folder: Path) -> dict[Path, str]:
-    """The files of a checkout whose generated parts are out of date, each with its new text."""
-    repository = checkout.repository(folder)
+def adopt(folder: Path, repository: Repository) -> None:
+    """Make a checkout name another repository: in ``pyproject.toml`` and in all that is generated.
+
+    Nothing is written before every file is known; ``CourseError`` where one lacks its place.
+    """
+    pyproject, text = checkout.naming(folder, repository)
+    texts = {pyproject: text, **outdated(folder, repository)}
+    _write(folder, {path: text for path, text in texts.items() if path.read_text("utf-8") != text})
+
+
+def outdated(folder: Path, repository: Repository | None = None) -> dict[Path, str]:
+    """The files of a checkout whose generated parts are out of date, each with its new text.
+
+    They carry the address of ``repository``, or of the one that ``pyproject.toml`` names.
+    """
+    repository = repository or checkout.repository(folder)
     notebooks = {folder / "notebooks" / f"{chapter.stem}.ipynb": chapter for chapter in CHAPTERS}
     wanted = {
         path: text_of(_stamped(nbformat.read(path, as_version=4), chapter, repository))
@@ -41,6 +52,12 @@ def outdated(folder: Path) -> dict[Path, str]:
     readme = folder / "README.md"
     wanted[readme] = stamped_readme(readme.read_text("utf-8"), repository)
     return {path: text for path, text in wanted.items() if path.read_text("utf-8") != text}
+
+
+def _write(folder: Path, texts: dict[Path, str]) -> None:
+    for path, text in texts.items():
+        path.write_bytes(text.encode())
+        print(f"{path.relative_to(folder).as_posix()} is brought up to date.")
 
 
 def stamped(nb: NotebookNode, chapter: Chapter) -> NotebookNode:
@@ -187,43 +204,49 @@ def _link(chapter: Chapter) -> str:
 def _colab_badge(chapter: Chapter, repository: Repository) -> str:
     return (
         "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        f"(https://colab.research.google.com/github/{repository.slug}/blob/{repository.branch}"
-        f"/notebooks/{chapter.stem}.ipynb)"
+        f"({colab_url(chapter, repository)})"
+    )
+
+
+def colab_url(chapter: Chapter, repository: Repository) -> str:
+    """The address at which Colab opens a chapter's notebook."""
+    return (
+        f"https://colab.research.google.com/github/{repository.slug}/blob/{repository.branch}"
+        f"/notebooks/{chapter.stem}.ipynb"
     )
 
 
 def setup_source(repository: Repository) -> str:
-    """The first code cell of every notebook: in Colab it fetches and installs the course."""
-    return _SETUP.substitute(
-        url=repository.url, branch=repository.branch, folder=repository.name
-    ).strip()
+    """The first code cell of every notebook: in Colab it installs the course."""
+    return _SETUP.substitute(url=repository.url, branch=repository.branch).strip()
 
 
 # Requiring torch, torchvision and numpy in exactly the versions that are there lets pip add what
-# is missing and keeps it from moving these three, which the kernel may have loaded. The
-# installation is not editable: a running kernel would not find it.
+# is missing and keeps it from moving these three, which the kernel may have loaded. pip clones
+# into a folder of its own and takes it away again: no clone of another day and no half of one can
+# be in the way. The installation is not editable: a running kernel would not find it.
 _SETUP = Template(r"""
-# In Colab, this cell fetches and installs the course. Elsewhere it does nothing.
+# In Colab, this cell installs the course. Elsewhere it does nothing.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 if importlib.util.find_spec("helpers") is None:
     pip = [sys.executable, "-m", "pip", "install"]
     if "google.colab" not in sys.modules:
         raise ImportError(f"Run `{' '.join(pip)} -e .` in the course's folder, then restart.")
     url = "$url"
-    folder = "$folder"
-    clone = ["git", "clone", "--depth=1", "--branch=$branch", url, folder]
+    course = f"git+{url}@$branch"
     kept = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "numpy")]
-    install = [*pip, f"./{folder}", *kept]
-    for command in [install] if Path(folder, "pyproject.toml").exists() else [clone, install]:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            failed = f"{' '.join(command)} failed. Delete {folder} and run this cell again."
-            raise RuntimeError(f"{failed} It said:\n{done.stdout[-2000:]}")
+    done = subprocess.run([*pip, course, *kept], capture_output=True, text=True)
+    if done.returncode:
+        said = (done.stdout + done.stderr)[-2000:]
+        todo = "Mend what pip says below"
+        if "conflicting dependencies" in said:
+            todo = "Choose a newer runtime (Runtime → Change runtime type)"
+        failed = f"pip could not install the course from {course}."
+        raise RuntimeError(f"{failed} {todo}, then run this cell again.\n{said}")
     importlib.invalidate_caches()
 """)
 

@@ -158,39 +158,8 @@ def test_the_setup_cell_is_short_python_that_carries_the_address(name, branch):
     source = authoring.setup_source(Repository("ada", name, branch))
     ast.parse(source)
     assert f'"https://github.com/ada/{name}"' in source
-    assert f"--branch={branch}" in source
+    assert f"git+{{url}}@{branch}" in source
     assert len(source.splitlines()) <= 22
-
-
-@given(st.sampled_from(["ada", "Ada-L", "a1"]), st.sampled_from(["course", "my.course", "c_1-x"]))
-def test_every_form_of_an_address_gives_owner_and_name(owner, name):
-    for form in (
-        "https://github.com/{}",
-        "https://github.com/{}.git",
-        "https://github.com/{}/",
-        "https://ada:token@github.com/{}.git",
-        "git@github.com:{}.git",
-        "git@github.com:{}",
-        "ssh://git@github.com/{}.git",
-        "ssh://git@github.com:22/{}.git",
-        "github.com/{}",
-    ):
-        assert checkout.parse_url(form.format(f"{owner}/{name}")) == (owner, name)
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "course",
-        "https://example.org/ada/course",
-        "https://github.com/ada",
-        "git@github.com:a/b/c",
-    ],
-)
-def test_an_address_that_is_none_is_refused_with_the_expected_form(address):
-    with pytest.raises(CourseError, match="expected https://github.com/OWNER/NAME"):
-        checkout.parse_url(address)
 
 
 def test_a_region_that_the_readme_lacks_is_named():
@@ -224,29 +193,6 @@ def test_after_stamp_check_is_content_and_stamp_writes_nothing(folder, capsys):
     assert main(["stamp", "--check"]) == 0
     assert main(["stamp"]) == 0
     assert capsys.readouterr().out == ""
-
-
-def test_adopt_moves_every_link_to_the_given_repository(folder):
-    assert main(["adopt", "git@github.com:ada/fork.git"]) == 0
-    assert checkout.repository(folder) == Repository("ada", "fork", "main")
-    notebook = (folder / "notebooks" / f"{FIRST.stem}.ipynb").read_text("utf-8")
-    assert "colab.research.google.com/github/ada/fork/blob/main/" in notebook
-    assert "https://github.com/ada/fork/actions" in (folder / "README.md").read_text("utf-8")
-    assert main(["stamp", "--check"]) == 0
-
-
-def test_adopt_asks_git_where_no_address_is_given(folder):
-    subprocess.run(["git", "init", "--quiet", folder], check=True)
-    remote = ["git", "-C", folder, "remote", "add", "origin", "https://github.com/ada/clone.git"]
-    subprocess.run(remote, check=True)
-    assert main(["adopt"]) == 0
-    assert checkout.repository(folder).slug == "ada/clone"
-
-
-def test_adopt_without_a_remote_says_what_to_give(folder, capsys):
-    subprocess.run(["git", "init", "--quiet", folder], check=True)
-    assert main(["adopt"]) == 1
-    assert "python -m helpers adopt https://github.com/OWNER/NAME" in capsys.readouterr().err
 
 
 def test_a_package_outside_a_checkout_says_so(tmp_path):

@@ -49,12 +49,11 @@ on_disk = Prediction(
     files = list(folder.iterdir())
     for loss in (3.0, 2.0, 1.0):
         writer.add_scalar("loss", loss)
-    time.sleep(1)
+    writer.flush()
     points = boards.scalars(folder)
     ```
 
-    Nothing is flushed, nothing is closed. Write numbers for the first two and the last, a list for
-    the steps.
+    The writer is still open. Write numbers for the first two and the last, a list for the steps.
     """,
     blank="""{
     "len(files)": ...,
@@ -68,9 +67,9 @@ on_disk = Prediction(
         "Who could know that the second call of `add_scalar` is the second step? Nobody told.",
         "The board in the browser is another program. Who would have started it?",
     ),
-    takeaway="A `SummaryWriter` appends to a file, soon after each call, and does nothing else. "
-    "The server is another program, which reads. And the step is yours to give: without it, all "
-    "points lie on step 0.",
+    takeaway="A `SummaryWriter` appends to a file and does nothing else; `flush()` waits until all "
+    "of it is there. The server is another program, which reads. And the step is yours to give: "
+    "without it, all points lie on step 0.",
 )
 
 
@@ -85,7 +84,7 @@ def on_disk():
         files = list(folder.iterdir())
         for loss in (3.0, 2.0, 1.0):
             writer.add_scalar("loss", loss)
-        time.sleep(1)
+        writer.flush()
         points = boards.scalars(folder)
         answer = {
             "len(files)": len(files),
@@ -107,12 +106,11 @@ def a_file_when_needed():
 
 
 @on_disk.mistake(
-    "The documentation speaks of a queue of ten events and of a flush every two minutes, and "
-    "suggests that nothing can be read before. Look: a thread takes the events out of the queue "
-    "and appends them to the file at once. What `close()` saves is the rest of the queue when a "
-    "program ends."
+    "An open writer hides nothing. A thread takes the events out of a queue and appends them to "
+    "the file, and `flush()` waits until they are there, so that you can read while a training "
+    "goes on. What `close()` saves is the rest of the queue when a program ends."
 )
-def kept_until_flushed():
+def kept_until_closed():
     with _folder() as folder:
         SummaryWriter(folder).close()
         return {"len(points)": _event_files(folder) - 1}
