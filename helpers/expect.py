@@ -22,7 +22,11 @@ WIDTH = 100  # columns at which it wraps
 
 
 class ExpectationError(AssertionError):
-    """The block did not do what the chapter says it does."""
+    """The block did not do what the chapter says it does; ``instead`` tells what it did."""
+
+    def __init__(self, message: str, instead: str):
+        super().__init__(message)
+        self.instead = instead
 
 
 def expect_error(
@@ -68,6 +72,17 @@ def expect_warning(
     _print_short(seen[0], match)
 
 
+def is_about_installed(since: str | None, until: str | None) -> bool:
+    """Whether the installed torch lies within the limits of a claim; None is no limit.
+
+    Raises ``ValueError`` for a limit that is not a version.
+    """
+    first, last = _numbers(since or "0"), _numbers(until or "9999")
+    installed = _numbers(_torch_version())
+    # "2.13" stands for all of 2.13.x: compare as many numbers as the limit has.
+    return first <= installed and installed[: len(last)] <= last
+
+
 @dataclass(frozen=True)
 class _Claim:
     kind: type[BaseException]
@@ -90,10 +105,7 @@ class _Claim:
 
     def applies(self) -> bool:
         """Whether the claim is about the installed torch; if not, say so."""
-        since, until = _numbers(self.since or "0"), _numbers(self.until or "9999")
-        installed = _numbers(_torch_version())
-        # "2.13" stands for all of 2.13.x: compare as many numbers as the limit has.
-        if since <= installed and installed[: len(until)] <= until:
+        if is_about_installed(self.since, self.until):
             return True
         limits = {"since": self.since, "until": self.until}.items()
         about = " and ".join(f"{word} {version}" for word, version in limits if version)
@@ -106,7 +118,8 @@ class _Claim:
     def failed(self, instead: str) -> ExpectationError:
         return ExpectationError(
             f"expected {self}, but {instead}. If you have not changed the cell, torch may have "
-            f"changed since it was written: you have torch {_torch_version()}"
+            f"changed since it was written: you have torch {_torch_version()}",
+            instead,
         )
 
 
