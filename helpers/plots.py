@@ -198,6 +198,10 @@ def spread(positions: Sequence[float], gap: float, lowest: float = -math.inf) ->
     return moved.tolist()
 
 
+# On a dark page, a white margin keeps titles and labels off the edge.
+_FRAME = "box-sizing:border-box;max-width:100%;padding:6px;background:white"
+
+
 def _bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """The figure in every form that a front end may honour, and metadata on them.
 
@@ -209,7 +213,7 @@ def _bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict[st
     png = base64.b64encode(buffer.getvalue()).decode()
     source = f"data:image/png;base64,{png}"
     data = {
-        "text/html": f'<img alt="{html.escape(alt)}" src="{source}" style="max-width:100%">',
+        "text/html": f'<img alt="{html.escape(alt)}" src="{source}" style="{_FRAME}">',
         "image/png": png,
         "text/plain": alt,
     }

@@ -51,7 +51,9 @@ class Card:
 
     def _repr_html_(self) -> str:
         symbol, words, colour = _LOOKS[self.state]
-        head = f'<b style="color:{colour}">{symbol} {words}</b> · {_inline(self.title)}'
+        # Mixed with the text's own colour, it stands out from a light page and from a dark one.
+        legible = f"color-mix(in srgb, {colour} 65%, currentColor)"
+        head = f'<b style="color:{legible}">{symbol} {words}</b> · {_inline(self.title)}'
         inside = [f"<div>{head}</div>"]
         inside += [
             f'<p style="margin:.4em 0;max-width:52em">{_inline(paragraph)}</p>'

@@ -36,7 +36,7 @@ class Overview:
         for chapter, exercises in self.rows.items():
             items = "".join(
                 f"<div>{_SYMBOLS[state]} {html.escape(title)} "
-                f'<span style="opacity:.6">{"★" * stars}</span></div>'
+                f'<span style="opacity:.7">{"★" * stars}</span></div>'
                 for title, stars, state in exercises
             )
             parts.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nbformat
 import pytest
@@ -49,8 +50,10 @@ def page(browser, tmp_path):
 
 @pytest.fixture(scope="session")
 def course(tmp_path_factory):
-    """The course of the running JupyterLab: its notebooks are those in ``work``."""
-    return copied_course(tmp_path_factory.mktemp("browser") / "course")
+    """The course of the running JupyterLab, which makes the working copy of its notebooks."""
+    folder = copied_course(tmp_path_factory.mktemp("browser") / "course")
+    shutil.copytree(checkout.root() / "notebooks", folder / "notebooks", dirs_exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -80,15 +83,37 @@ def lab(course, scratch):
 
 
 @pytest.fixture
-def open_notebook(lab, course, page):
-    """Open a notebook, given as a node, in JupyterLab on the page; its kernel ends afterwards."""
+def open_file(lab, page):
+    """Open a notebook of the working copy in JupyterLab on the page; its kernel ends afterwards."""
     opened = []
 
-    def open_(nb, name):
-        nbformat.write(nb, course / "work" / name)
+    def open_(name):
         opened.append(notebooks.Notebook(page, lab, name))
         return opened[-1]
 
     yield open_
     for notebook in opened:
         notebook.close()
+
+
+@pytest.fixture
+def open_notebook(course, open_file):
+    """Open a notebook that is given as a node."""
+
+    def open_(nb, name):
+        nbformat.write(nb, course / "work" / name)
+        return open_file(name)
+
+    return open_
+
+
+@pytest.fixture
+def open_chapter(course, open_file):
+    """Open a chapter as it is shipped, whatever an earlier test typed into it."""
+
+    def open_(chapter):
+        name = f"{chapter.stem}.ipynb"
+        shutil.copy(course / "notebooks" / name, course / "work")
+        return open_file(name)
+
+    return open_
