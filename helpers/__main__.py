@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from helpers import checkout
 from helpers.chapters import CHAPTERS, Chapter
@@ -60,8 +61,29 @@ def _parser() -> argparse.ArgumentParser:
     stamp.add_argument("--check", action="store_true", help="write nothing; fail if out of date")
     stamp.set_defaults(run=_stamp)
 
+    site = commands.add_parser("site", help="for authors: execute the notebooks, make the site")
+    site.add_argument(
+        "--out",
+        metavar="FOLDER",
+        type=Path,
+        help="where to make it; `site` in the course's folder if left out",
+    )
+    site.set_defaults(run=_site)
+
+    drift = commands.add_parser(
+        "drift",
+        help="for authors: run what the chapters claim against the installed torch",
+        epilog="Ends with 1 if something has changed.",
+    )
+    drift.add_argument("chapters", nargs="*", metavar="CHAPTER", type=_chapter)
+    drift.add_argument(
+        "--markdown", metavar="FILE", type=Path, help="write the report here too, for a page"
+    )
+    drift.set_defaults(run=_drift)
+
     adopt = commands.add_parser("adopt", help="for forks: make the links lead to your repository")
     adopt.add_argument("url", nargs="?", help="its address; git's remote 'origin' if left out")
+    adopt.add_argument("--branch", help="the branch to link to; of 'origin' the default one")
     adopt.set_defaults(run=_adopt)
     return parser
 
@@ -115,13 +137,30 @@ def _stamp(options: argparse.Namespace) -> int:
     return 1 if names else 0
 
 
+def _site(options: argparse.Namespace) -> int:
+    from helpers import site
+
+    folder = checkout.root()
+    out = options.out or folder / "site"
+    site.build(folder, out)
+    print(f"The site is complete: {out / 'index.html'}")
+    return 0
+
+
+def _drift(options: argparse.Namespace) -> int:
+    from helpers import drift
+
+    chapters = options.chapters or CHAPTERS
+    return drift.report(checkout.root(), chapters, options.markdown)
+
+
 def _adopt(options: argparse.Namespace) -> int:
     from helpers import authoring
 
     folder = checkout.root()
-    adopted = checkout.adopt(folder, options.url or checkout.origin(folder))
-    print(f"The links lead to {adopted.url} now.")
-    authoring.stamp(folder)
+    repository = checkout.to_adopt(folder, options.url, options.branch)
+    authoring.adopt(folder, repository)
+    print(f"The links lead to {repository.url}, branch {repository.branch}.")
     return 0
 
 

@@ -26,6 +26,13 @@ README = (ROOT / "README.md").read_text("utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 PYTHONS = SpecifierSet(PYPROJECT["project"]["requires-python"])
 
+WORKFLOWS = sorted(path.stem for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+NEWEST_PYTHON = 14  # the minor version of the newest Python that torch has wheels for
+OLDEST_PACKAGES = """\
+python3 -m pip install -q packaging tomli
+python3 -m tests.versions > "$RUNNER_TEMP/floors.txt"
+grep ^torch "$RUNNER_TEMP/floors.txt" > "$RUNNER_TEMP/torch.txt\""""
+
 # A room imports only rooms of lower floors. On floor 0 is what everybody may import.
 FLOORS = {
     "chapters": 0,
@@ -45,7 +52,7 @@ FLOORS = {
     "exercises": 5,
 }
 # Commands around the course: they import what they like, and no room imports them.
-COMMANDS = {"__main__", "authoring", "checkout", "lab"}
+COMMANDS = {"__main__", "authoring", "checkout", "claims", "drift", "lab", "site"}
 
 
 def files() -> list[Path]:
@@ -122,29 +129,57 @@ def test_ci_takes_its_command_from_the_readme():
 
 
 def test_the_workflow_runs_the_readme_commands():
-    (job,) = workflow()["jobs"].values()
-    commands = {step["run"].strip() for step in job["steps"] if "run" in step}
-    assert commands == {block("tests"), block("tests-windows"), block("cpu")}
+    job = workflow("tests")["jobs"]["readme"]
+    assert commands(job) == {OLDEST_PACKAGES, block("cpu"), block("tests"), block("tests-windows")}
 
 
-def test_the_workflow_tries_the_oldest_python_and_every_system():
-    (job,) = workflow()["jobs"].values()
-    tried = job["strategy"]["matrix"]["include"]
-    oldest = str(PYTHONS).removeprefix(">=")
-    assert oldest in {entry["python"] for entry in tried}
-    assert all(entry["python"] in PYTHONS for entry in tried)
+def test_the_workflow_tries_every_python_and_every_system():
+    tried = matrix()
+    oldest = int(str(PYTHONS).removeprefix(">=3."))
+    on_linux = {entry["python"] for entry in tried if entry["os"].startswith("ubuntu")}
+    assert on_linux == {f"3.{minor}" for minor in range(oldest, NEWEST_PYTHON + 1)}
     assert {entry["os"].partition("-")[0] for entry in tried} == {"ubuntu", "macos", "windows"}
+    assert all(entry["python"] in PYTHONS for entry in tried)
 
 
-def test_the_workflow_pins_each_action_to_a_major_version():
-    (job,) = workflow()["jobs"].values()
-    actions = [step["uses"] for step in job["steps"] if "uses" in step]
+def test_the_oldest_python_and_no_other_gets_the_floors_of_all_packages():
+    (entry,) = [entry for entry in matrix() if entry.get("floors")]
+    assert entry == {"os": "ubuntu-latest", "python": str(PYTHONS)[2:], "floors": True}
+    steps = workflow("tests")["jobs"]["readme"]["steps"]
+    held = {step["run"].strip(): step["env"]["PIP_CONSTRAINT"] for step in steps if "env" in step}
+    given = "${{ matrix.floors && format('{0}/%s', runner.temp) || '' }}"
+    assert held == {block("cpu"): given % "torch.txt", block("tests"): given % "floors.txt"}
+    for file in ("torch.txt", "floors.txt"):
+        assert f'> "$RUNNER_TEMP/{file}"' in OLDEST_PACKAGES
+
+
+def test_a_weekly_run_reports_what_the_newest_torch_has_changed():
+    found = workflow("tests")
+    (weekly,) = found[True]["schedule"]  # YAML reads the key `on` as true
+    assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", weekly["cron"])
+    report = f'{block("lab")} drift --markdown "$GITHUB_STEP_SUMMARY"'
+    assert commands(found["jobs"]["drift"]) == {block("cpu"), report}
+    assert "github.event_name == 'schedule'" in found["jobs"]["drift"]["if"]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_workflow_pins_each_action_to_a_major_version(name):
+    steps = [step for job in workflow(name)["jobs"].values() for step in job["steps"]]
+    actions = [step["uses"] for step in steps if "uses" in step]
     assert actions
     assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", action) for action in actions)
 
 
-def workflow() -> dict:
-    return yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text("utf-8"))
+def workflow(name: str) -> dict:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text("utf-8"))
+
+
+def matrix() -> list[dict]:
+    return workflow("tests")["jobs"]["readme"]["strategy"]["matrix"]["include"]
+
+
+def commands(job: dict) -> set[str]:
+    return {step["run"].strip() for step in job["steps"] if "run" in step}
 
 
 # What the pages say
@@ -261,7 +296,10 @@ def imports(path: Path) -> set[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["helpers", "helpers.exercises", "helpers.authoring", "helpers.lab", "helpers.__main__"],
+    [
+        *("helpers", "helpers.exercises", "helpers.authoring", "helpers.lab", "helpers.__main__"),
+        *("helpers.claims", "helpers.drift.running", "helpers.drift.listing", "helpers.site"),
+    ],
 )
 def test_what_needs_no_torch_imports_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
