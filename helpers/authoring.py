@@ -264,6 +264,11 @@ def _readme_regions(repository: Repository) -> dict[str, str]:
     return {
         "badges": f"[![Tests]({tests}/badge.svg)]({tests}) "
         + _colab_badge(CHAPTERS[0], repository),
+        "site": (
+            f"To look before you run, read\n[the course's site]({repository.site}):\nevery chapter "
+            "with its outputs, an index of error messages, and a recap sheet.\n"
+            "`python -m helpers site` makes it here."
+        ),
         "clone": f"```bash\ngit clone {repository.url}\ncd {repository.name}\n```",
         "chapters": "\n".join(
             ["| Chapter | The question it answers | Core path |", "|---|---|---|", *rows]

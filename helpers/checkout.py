@@ -39,6 +39,11 @@ class Repository:
     def url(self) -> str:
         return f"https://github.com/{self.slug}"
 
+    @property
+    def site(self) -> str:
+        """Where GitHub Pages has what the repository publishes."""
+        return f"https://{self.owner.lower()}.github.io/{self.name}/"
+
 
 def repository(folder: Path) -> Repository:
     """The repository that a checkout's ``pyproject.toml`` names, the one place that names it."""

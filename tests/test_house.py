@@ -15,6 +15,7 @@ from packaging.specifiers import SpecifierSet
 
 from helpers import authoring, checkout
 from helpers.chapters import CHAPTERS
+from tests.colab import environment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -160,6 +161,17 @@ def test_a_weekly_run_reports_what_the_newest_torch_has_changed():
     report = f'{block("lab")} drift --markdown "$GITHUB_STEP_SUMMARY"'
     assert commands(found["jobs"]["drift"]) == {block("cpu"), report}
     assert "github.event_name == 'schedule'" in found["jobs"]["drift"]["if"]
+
+
+def test_a_job_runs_the_chapters_with_colabs_versions_and_its_python():
+    job = workflow("tests")["jobs"]["colab"]
+    cpu, run = (step["run"] for step in job["steps"] if "run" in step)
+    assert cpu.strip() == block("cpu")
+    folder = '"$RUNNER_TEMP/colab"'
+    assert f"-m tests.colab {folder}" in run
+    assert f"{environment.VARIABLE}={folder} .venv/bin/python -m pytest -n 2 -m colab" in run
+    pythons = [step["with"]["python-version"] for step in job["steps"] if "with" in step]
+    assert pythons == [environment.PYTHON]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

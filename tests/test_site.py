@@ -52,6 +52,10 @@ Read the [first chapter](notebooks/00_sample.ipynb) and the [licence](LICENSE).
 [not a link](nowhere)
 ```
 
+<!-- site -->
+To look first, read [the site](https://elsewhere.test/site).
+<!-- /site -->
+
 ## The chapters
 
 <!-- chapters -->

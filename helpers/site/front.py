@@ -22,6 +22,7 @@ def page(folder: Path, chapters: Sequence[Chapter], repository: Repository, imag
     ``CourseError`` where the README lacks a region or links to a file that is not there.
     """
     text = (folder / "README.md").read_text("utf-8")
+    text = _region(text, "site", "")
     text = _region(text, "badges", _buttons(chapters[0], repository))
     text = _region(text, "chapters", _cards(chapters))
     text = _chapters_first(text)

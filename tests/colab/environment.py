@@ -126,7 +126,10 @@ def _pyproject() -> dict:
 def _run(*command: str | Path) -> None:
     words = [str(word) for word in command]
     print(" ".join(words), flush=True)
-    code = subprocess.run(words).returncode
+    try:
+        code = subprocess.run(words).returncode
+    except OSError as error:
+        raise CourseError(f"`{words[0]}` cannot be run: {error.strerror}") from None
     if code:
         raise CourseError(
             f"`{' '.join(words)}` ended with exit code {code}; see what it says above"

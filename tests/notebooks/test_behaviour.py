@@ -117,6 +117,12 @@ def test_imports_that_take_long_are_caught_and_later_cells_are_not_counted(run_c
     assert "'imports'" in problem
 
 
+@pytest.mark.parametrize(("platform", "seconds"), [("linux", 0.5), ("darwin", 1), ("win32", 1)])
+def test_where_workers_import_torch_anew_a_chapter_has_more_time(platform, seconds, monkeypatch):
+    monkeypatch.setattr(behaviour.sys, "platform", platform)
+    assert behaviour.seconds_allowed(SHORT) == seconds
+
+
 def test_all_chapters_fit_two_minutes_of_two_cores():
     spent = sum(chapter.cpu_seconds + START_SECONDS for chapter in CHAPTERS)
     assert spent <= 2 * 120
