@@ -27,6 +27,9 @@ MISTAKES = {
     "margin_losses": ("least_scale", "all_others_opposite"),
 }
 NARROW = 800
+# JupyterLab raises it now and then when it takes a cell out of view that has left already: see its
+# issue 15415, on NotebookWindowedLayout. No output of the course removes nodes.
+OF_JUPYTERLAB = "Failed to execute 'removeChild' on 'Node'"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.stem)
@@ -128,7 +131,11 @@ def boards_of(opened):
 def unexpected_errors(opened):
     """What went wrong on the page, but in the frames of boards that the chapter has stopped."""
     address = re.compile(r"http://127\.0\.0\.1:(\d+)")
-    return [error for error in opened.page.errors if all(map(answers, address.findall(error)))]
+    return [
+        error
+        for error in opened.page.errors
+        if not error.startswith(OF_JUPYTERLAB) and all(map(answers, address.findall(error)))
+    ]
 
 
 def answers(port):
