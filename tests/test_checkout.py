@@ -102,6 +102,7 @@ def in_words_of_home(text):
     """What a text about ada's fork would be at home."""
     for fork, home in (
         (FORK.slug, HOME.slug),
+        (FORK.site, HOME.site),
         (f"/blob/{FORK.branch}/", f"/blob/{HOME.branch}/"),
         (f"{{url}}@{FORK.branch}", f"{{url}}@{HOME.branch}"),
         (f'branch = "{FORK.branch}"', f'branch = "{HOME.branch}"'),
@@ -121,7 +122,8 @@ def test_a_fork_adopts_its_remote_and_its_default_branch_and_nothing_else(form, 
     assert f"{FORK.url}, branch {FORK.branch}" in capsys.readouterr().out
     assert checkout.repository(clone) == FORK
     after = tracked(clone)
-    assert [name for name, text in after.items() if HOME.slug in text] == []
+    for address in (HOME.slug, HOME.site):
+        assert [name for name, text in after.items() if address in text] == []
     changed = {name: text for name, text in after.items() if text != before[name]}
     notebooks = {name for name in before if name.startswith("notebooks/")}
     assert set(changed) == {"pyproject.toml", "README.md", *notebooks}
