@@ -5,12 +5,14 @@ The site itself, made of the chapters, is walked through in ``tests/browser/test
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import io
 import json
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -191,6 +193,17 @@ print(json.dumps({
         assert all(Path(folder).is_relative_to(tmp_path / name) for folder in seen["folders"])
         assert (seen["threads"], seen["strict"]) == ("1", False)
         assert Path(seen["helpers"]) == ROOT / "helpers" / "__init__.py"
+
+
+def test_notebooks_run_where_a_loop_is_running_already(tmp_path):
+    nb = notebook(code("print('ran')", "look"))
+
+    async def in_a_loop():
+        running.execute({"one": nb}, tmp_path)
+
+    with ThreadPoolExecutor(max_workers=1) as thread:  # the main one may run a loop, too
+        thread.submit(lambda: asyncio.run(in_a_loop())).result()
+    assert nb.cells[0].outputs[0].text == "ran\n"
 
 
 def test_an_explorer_leaves_the_picture_of_its_first_values(tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpecManager
@@ -28,7 +29,13 @@ def execute(notebooks: Mapping[str, NotebookNode], room: Path) -> None:
     into a folder with the notebook's name. Raises ``CourseError`` with the notebook, the cell and
     the error as soon as a cell raises, takes too long or ends its kernel; no kernel is left then.
     """
-    asyncio.run(_execute_all(notebooks, room))
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_execute_all(notebooks, room))
+    else:  # in a notebook, for example: a thread can run a loop of its own
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(lambda: asyncio.run(_execute_all(notebooks, room))).result()
 
 
 async def _execute_all(notebooks: Mapping[str, NotebookNode], room: Path) -> None:
