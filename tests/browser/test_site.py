@@ -138,11 +138,8 @@ def test_axe_finds_no_serious_fault(visit, name):
     assert _serious(Axe().run(opened, options={"rules": rules})) == []
 
 
-# A colour on its way from one scheme to the other is neither's.
-END_TRANSITIONS = """() => {
-    for (const running of document.getAnimations())
-        if (running instanceof CSSTransition) running.finish();
-}"""
+# A colour on its way from one scheme to the other, or a fold that is fading in, is judged by its end.
+AT_ONCE = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 
 # Of what looks the same, axe need see one place only: it takes a minute for all words of a chapter.
 MARK_LOOKS = """() => {
@@ -171,7 +168,7 @@ MARK_LOOKS = """() => {
 def test_axe_finds_every_text_easy_to_tell_from_its_ground(visit, name, scheme):
     opened = visit(f"{name}.html", scheme)
     assert opened.evaluate("document.documentElement.dataset.theme") == scheme
-    opened.evaluate(END_TRANSITIONS)
+    opened.add_style_tag(content=AT_ONCE)
     assert opened.evaluate(MARK_LOOKS) > 5
     looks = {"include": [["[data-look]"]]}
     assert _serious(Axe().run(opened, looks, {"runOnly": ["color-contrast"]})) == []
