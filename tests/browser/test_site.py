@@ -138,7 +138,7 @@ def test_axe_finds_no_serious_fault(visit, name):
     assert _serious(Axe().run(opened, options={"rules": rules})) == []
 
 
-# A colour on its way from one scheme to the other, or a fold that is fading in, is judged by its end.
+# A colour on its way to the other scheme, or a fold that fades in, is judged by its end.
 AT_ONCE = "*, ::before, ::after { transition: none !important; animation: none !important; }"
 
 # Of what looks the same, axe need see one place only: it takes a minute for all words of a chapter.
