@@ -25,7 +25,9 @@ class ColabRoom(Room):
     def __init__(self, path: Path, folder: Path, variables: Mapping[str, str], machine: Machine):
         self.machine = machine
         super().__init__(path, folder, variables)
-        own = {name: self.environment[name] for name in ("IPYTHONDIR", "OMP_NUM_THREADS")}
+        # Temporary files, too: the path of a worker's socket must be a short one.
+        names = ("IPYTHONDIR", "OMP_NUM_THREADS", "TMPDIR", "TEMP", "TMP")
+        own = {name: self.environment[name] for name in names}
         self.environment = {**machine.environment, **own, **variables}
 
     def kernels(self) -> KernelSpecManager:
