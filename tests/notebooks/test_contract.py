@@ -246,6 +246,8 @@ breaks_as_prose(
     '<img alt="" src="https://example.org/picture.png">',
 )
 
+breaks_as_prose(prose.titled_once, "# Another title", "#### Two levels down")
+
 breaks_as_code(
     code.no_device_named,
     'x.to("cuda")',

@@ -27,6 +27,7 @@ RULES = (
     exercises.exercises_regular,
     prose.links_resolve,
     prose.images_have_text,
+    prose.titled_once,
     code.no_device_named,
     code.no_import_path_changed,
     code.no_warning_filtered,

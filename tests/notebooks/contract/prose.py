@@ -1,4 +1,4 @@
-"""Rules on what the markdown cells link to and show."""
+"""Rules on the headings, links and images of the markdown cells."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ def images_have_text(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
         images = re.findall(r"!\[\s*\]\(|<img\b(?![^>]*\balt=[\"'][^\"'])[^>]*>", text)
         for image in images:
             yield f"{name(cell)} has an image without alternative text: {image}"
+
+
+def titled_once(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
+    """The chapter has one title, and below it no level of headings is left out."""
+    before = 0
+    for cell in markdown_cells(nb):
+        for level, text in headings(cell.source):
+            if level == 1 and before:
+                yield f"{name(cell)} has a second title, {text!r}: only the header has one"
+            elif level > before + 1:
+                yield f"{name(cell)} goes from level {before} to {level} at {text!r}"
+            before = level
 
 
 def headings(markdown: str) -> list[tuple[int, str]]:
