@@ -188,22 +188,27 @@ def least_l2_scale(classes: int, probability: float) -> float:
     return math.log(probability * (classes - 2) / (1 - probability))
 
 
-class MarginWarmup:
-    """Raises a head's margin from 0, in equal steps, to what it was, in ``steps`` steps.
+class Warmup:
+    """Raises a head's margin or scale, in ``steps`` equal steps, from ``start`` to what it was.
 
-    Making it sets the margin to 0. Call ``step()`` after each step of the optimizer. Raises
-    ``ValueError`` for ``steps`` below 1.
+    ``attribute`` is the name of what rises, "margin" or "scale". Making it sets that to ``start``.
+    Call ``step()`` after each step of the optimizer. Raises ``ValueError`` for ``steps`` below 1
+    and for a head that has no such attribute.
     """
 
-    def __init__(self, head: CosineHead, steps: int):
+    def __init__(self, head: CosineHead, steps: int, attribute: str = "margin", start: float = 0.0):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        self.head, self.steps, self.full, self.done = head, steps, head.margin, 0
-        head.margin = 0.0
+        if not hasattr(head, attribute):
+            raise ValueError(f"{type(head).__name__} has no {attribute} to raise")
+        self.head, self.steps, self.attribute, self.start = head, steps, attribute, start
+        self.full, self.done = getattr(head, attribute), 0
+        setattr(head, attribute, start)
 
     def step(self) -> None:
         self.done = min(self.done + 1, self.steps)
-        self.head.margin = self.full * (self.done / self.steps)
+        share = self.done / self.steps
+        setattr(self.head, self.attribute, (1 - share) * self.start + share * self.full)
 
 
 # How far apart classes are, and whether two images show the same one

@@ -50,6 +50,16 @@ def test_the_margin_is_whole_at_the_end(warmup):
     assert head.margin == 0.35
 
 
+def test_a_rising_scale_is_whole_at_the_end_and_was_small_at_first():
+    digits, seen = data.digits(), []
+    head = HEADS["cosine"](3, 10)
+    head.register_forward_hook(lambda head, given, logits: seen.append(head.scale))
+    x, y = digits.x_train[:256], digits.y_train[:256]
+    experiment.train(experiment.mlp(3), head, x, y, 5, scale_rises=True)
+    assert seen[0] == 1.0 and head.scale == 20.0
+    assert seen == sorted(seen)
+
+
 def test_the_table_pairs_the_seeds():
     results = {
         "base": torch.tensor([[1.0], [3.0]]),

@@ -19,7 +19,7 @@ TAUGHT = (
     "CosFace",
     "ArcFace",
     "L2Softmax",
-    "MarginWarmup",
+    "Warmup",
     "arcface_target",
     "class_angles",
     "pair_scores",
@@ -299,21 +299,34 @@ def test_the_bound_is_refused_where_it_has_no_value(classes, probability):
 
 
 @on_both
-@given(steps=st.integers(1, 30), margin=st.floats(0.0, 1.0))
-def test_the_margin_rises_in_equal_steps_to_what_it_was(heads, steps, margin):
-    head = heads.CosFace(6, 4, margin=margin)
-    warmup = heads.MarginWarmup(head, steps)
-    seen = [head.margin]
+@given(
+    steps=st.integers(1, 30),
+    what=st.sampled_from(["margin", "scale"]),
+    start=st.floats(0.0, 1.0),
+    full=st.floats(0.1, 1.0),
+)
+def test_margin_and_scale_rise_in_equal_steps_to_what_they_were(heads, steps, what, start, full):
+    head = heads.CosFace(6, 4, **{what: full})
+    warmup = heads.Warmup(head, steps, what, start)
+    seen = [getattr(head, what)]
     for _ in range(steps + 3):
         warmup.step()
-        seen.append(head.margin)
-    expected = [margin * min(step / steps, 1) for step in range(steps + 4)]
-    assert seen == pytest.approx(expected) and seen[-1] == margin
+        seen.append(getattr(head, what))
+    expected = [start + (full - start) * min(step / steps, 1) for step in range(steps + 4)]
+    assert seen == pytest.approx(expected) and seen[-1] == full
 
 
-def test_a_warmup_without_steps_is_refused():
+def test_a_warmup_raises_the_margin_from_nothing_unless_told_otherwise(heads):
+    head = heads.ArcFace(6, 4, margin=0.5)
+    heads.Warmup(head, 5)
+    assert head.margin == 0.0
+
+
+def test_a_warmup_without_steps_or_with_nothing_to_raise_is_refused():
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        margins.MarginWarmup(margins.CosFace(6, 4), 0)
+        margins.Warmup(margins.CosFace(6, 4), 0)
+    with pytest.raises(ValueError, match="CosFace has no temperature to raise"):
+        margins.Warmup(margins.CosFace(6, 4), 5, "temperature")
 
 
 # Angles

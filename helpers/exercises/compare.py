@@ -17,6 +17,13 @@ from torch import Tensor, nn
 #: How far two floats may lie apart: torch.testing's own defaults for float32. Tensors use the
 #: defaults of their dtype.
 RTOL, ATOL = 1.3e-6, 1e-5
+#: How far they may lie apart and still be roughly equal: of themselves, and of the largest number
+#: in their tensor.
+ROUGH_RTOL, ROUGH_OF_LARGEST = 1e-4, 1e-6
+
+
+class Words(str):
+    """What an observation says where there is nothing to compare, such as a missing gradient."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +41,20 @@ class Difference:
     remark: str = ""
 
 
-def difference(expected: Any, got: Any, where: str = "") -> Difference | None:
+def difference(
+    expected: Any, got: Any, where: str = "", *, roughly: bool = False
+) -> Difference | None:
     """The first difference of ``got`` from ``expected``, or None where they agree.
 
     Tensors agree as in ``torch.testing.assert_close`` with ``equal_nan=True``; numbers agree within
     ``RTOL`` and ``ATOL``; a list agrees with a tuple of the same items; modules agree in their
     parameters, buffers and flags. What ``got`` says of itself (``__eq__``, ``__class__``) is not
-    asked.
+    asked. With ``roughly``, floats agree that are as far apart as one sum in two orders.
     """
+    if type(got) is Words and type(expected) is not Words:
+        return Difference("value", where, describe(expected), str(got))
     compare = _comparison(expected)
-    return compare(expected, got, where)
+    return compare(expected, got, where, roughly)
 
 
 def describe(value: Any) -> str:
@@ -95,7 +106,7 @@ def _comparison(expected: Any):
     return _plain
 
 
-def _tensors(expected: Tensor, got: Any, where: str) -> Difference | None:
+def _tensors(expected: Tensor, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), Tensor):
         return _other_type(expected, got, where)
     # A subclass of Tensor may redefine every operation, this comparison's too.
@@ -105,7 +116,11 @@ def _tensors(expected: Tensor, got: Any, where: str) -> Difference | None:
                 return Difference(kind, where, of(expected), of(got))
         try:
             torch.testing.assert_close(
-                got.detach().cpu(), expected.detach().cpu(), equal_nan=True, check_stride=False
+                got.detach().cpu(),
+                expected.detach().cpu(),
+                equal_nan=True,
+                check_stride=False,
+                **_tolerances(expected, roughly),
             )
         except AssertionError as error:
             remark = "; ".join(line for line in str(error).splitlines()[1:] if line.strip())
@@ -113,10 +128,19 @@ def _tensors(expected: Tensor, got: Any, where: str) -> Difference | None:
     return None
 
 
-def _modules(expected: nn.Module, got: Any, where: str) -> Difference | None:
+def _tolerances(expected: Tensor, roughly: bool) -> dict[str, float]:
+    if not (roughly and expected.is_floating_point()):
+        return {}
+    finite = expected.detach().abs().double()
+    finite = finite[finite.isfinite()]
+    largest = finite.max().item() if finite.numel() else 0.0
+    return {"rtol": ROUGH_RTOL, "atol": ATOL + ROUGH_OF_LARGEST * largest}
+
+
+def _modules(expected: nn.Module, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), nn.Module):
         return _other_type(expected, got, where)
-    return difference(_facts(expected), _facts(got), where)
+    return difference(_facts(expected), _facts(got), where, roughly=roughly)
 
 
 def _facts(module: nn.Module) -> dict[str, dict[str, Any]]:
@@ -128,38 +152,42 @@ def _facts(module: nn.Module) -> dict[str, dict[str, Any]]:
     }
 
 
-def _dicts(expected: dict, got: Any, where: str) -> Difference | None:
+def _dicts(expected: dict, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), dict):
         return _other_type(expected, got, where)
     if set(expected) != set(got):
         return Difference("keys", where, describe(list(expected)), describe(list(got)))
-    parts = (difference(expected[key], got[key], f"{where}[{key!r}]") for key in expected)
+    parts = (
+        difference(expected[key], got[key], f"{where}[{key!r}]", roughly=roughly)
+        for key in expected
+    )
     return next(filter(None, parts), None)
 
 
-def _sequences(expected: tuple | list, got: Any, where: str) -> Difference | None:
+def _sequences(expected: tuple | list, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), (tuple, list)):
         return _other_type(expected, got, where)
     if len(expected) != len(got):
         return Difference("length", where, describe(expected), describe(got))
     parts = (
-        difference(wanted, item, f"{where}[{index}]")
+        difference(wanted, item, f"{where}[{index}]", roughly=roughly)
         for index, (wanted, item) in enumerate(zip(expected, got, strict=True))
     )
     return next(filter(None, parts), None)
 
 
-def _numbers(expected: float, got: Any, where: str) -> Difference | None:
+def _numbers(expected: float, got: Any, where: str, roughly: bool) -> Difference | None:
     number = got.item() if issubclass(type(got), np.generic) else got
     if type(number) not in (int, float):
         return _other_type(expected, got, where)
     both_nan = math.isnan(expected) and math.isnan(number)
-    if both_nan or math.isclose(expected, number, rel_tol=RTOL, abs_tol=ATOL):
+    near = ROUGH_RTOL if roughly else RTOL
+    if both_nan or math.isclose(expected, number, rel_tol=near, abs_tol=ATOL):
         return None
     return Difference("value", where, describe(expected), describe(number))
 
 
-def _plain(expected: Any, got: Any, where: str) -> Difference | None:
+def _plain(expected: Any, got: Any, where: str, roughly: bool) -> Difference | None:
     if type(got) is not type(expected):
         return _other_type(expected, got, where)
     if expected == got:

@@ -247,6 +247,13 @@ class Exercise:
             answer, expected, outcomes, differences
         )
 
+    def _is_nearly(self, expected: list[Outcome], outcomes: list[Outcome]) -> bool:
+        """Whether the answer does what is wanted, in numbers that are not exact enough."""
+        return len(expected) == len(outcomes) and all(
+            _same_behaviour(wanted, got, "", "", roughly=True)
+            for wanted, got in zip(expected, outcomes, strict=True)
+        )
+
     def _unfinished(self, answer: Any) -> str:
         """Why the answer counts as not tried yet, or ""."""
         if answer is ...:
@@ -293,14 +300,19 @@ class Exercise:
         return list(self.cases())
 
     def _recognised(self, answer: Any, outcomes: list[Outcome]) -> Card | None:
-        """The card of the known mistake that behaves as this answer does on every case."""
-        for mistake in self.mistakes:
-            known = self._known_outcomes(mistake.answer)
-            if len(known) == len(outcomes) and all(
-                _same_behaviour(theirs, _name_of(mistake.answer), ours, _name_of(answer))
-                for theirs, ours in zip(known, outcomes, strict=True)
-            ):
-                return self._wrong(mistake.says)
+        """The card of the known mistake that behaves as this answer does on every case.
+
+        Its numbers need only be roughly the same: the answer may add up in another order.
+        """
+        for roughly in (False, True):
+            for mistake in self.mistakes:
+                known = self._known_outcomes(mistake.answer)
+                names = _name_of(mistake.answer), _name_of(answer)
+                if len(known) == len(outcomes) and all(
+                    _same_behaviour(theirs, ours, *names, roughly=roughly)
+                    for theirs, ours in zip(known, outcomes, strict=True)
+                ):
+                    return self._wrong(mistake.says)
         return None
 
     def _first_failure(
@@ -316,7 +328,7 @@ class Exercise:
         if got.error is not None and expected[place].error is None:
             text = self._story_of(got.error, answer)
         else:
-            text = _sentence(found)
+            text = _NEARLY if self._is_nearly(expected, outcomes) else _sentence(found)
             rows += [("expected", found.expected), ("got", found.got)]
             rows += [("details", found.remark)] if found.kind == "value" and found.remark else []
         rows += [("it printed", got.printed.rstrip())] if got.printed.strip() else []
@@ -431,6 +443,10 @@ def _value_of(experiment: Callable) -> Any:
 
 
 _PATIENCE = 60.0  # seconds for what the room itself runs; a slow machine must not make it wrong
+_NEARLY = (
+    "The idea is right, and the numbers are to about four digits. Asked for are six: something on "
+    "the way is not exact enough, such as a search that stops early or a number that was rounded."
+)
 _NOTED = {"wrong": "tried", "right": "right"}
 
 
@@ -477,13 +493,15 @@ def _error_name(error: BaseException | None) -> str:
     return "no error" if error is None else f"{type(error).__name__}: {_first_line(error)}"
 
 
-def _argument_difference(expected: Outcome, got: Outcome) -> Difference | None:
+def _argument_difference(
+    expected: Outcome, got: Outcome, roughly: bool = False
+) -> Difference | None:
     """Where the answer left its arguments in another state than the reference does."""
     pairs = zip(expected.arguments, got.arguments, strict=True)
     for position, (theirs, ours) in enumerate(pairs, 1):
         if not issubclass(type(theirs), (torch.Tensor, torch.nn.Module, list, dict)):
             continue
-        found = difference(theirs, ours)
+        found = difference(theirs, ours, roughly=roughly)
         if found:
             return replace(found, kind="argument", where=str(position))
     return None
@@ -504,9 +522,12 @@ def _sentence(found: Difference) -> str:
     return f"The {found.kind} {'differ' if found.kind == 'keys' else 'differs'}{where}."
 
 
-def _same_behaviour(theirs: Outcome, their_name: str, ours: Outcome, our_name: str) -> bool:
+def _same_behaviour(
+    theirs: Outcome, ours: Outcome, their_name: str, our_name: str, *, roughly: bool
+) -> bool:
     if theirs.error is None and ours.error is None:
-        return not (difference(theirs.value, ours.value) or _argument_difference(theirs, ours))
+        found = difference(theirs.value, ours.value, roughly=roughly)
+        return not (found or _argument_difference(theirs, ours, roughly))
     if type(theirs.error) is not type(ours.error):
         return False
     return _normal(theirs.error, their_name) == _normal(ours.error, our_name)

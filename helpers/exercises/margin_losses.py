@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from helpers.exercises.compare import Words
 from helpers.exercises.engine import Case, Exercise, Prediction
 
 # Longer features ---------------------------------------------------------------------------------
@@ -151,7 +152,8 @@ least_scale = Exercise(
     A feature vector lies exactly on its class's weight, which is the best it can do.
 
     The logits are `scale` times the cosines. Write `least_scale(classes, probability)`: the scale
-    at which softmax gives that feature's class exactly `probability`. A float.
+    at which softmax gives that feature's class exactly `probability`, which is above
+    `1 / classes`. A float.
     """,
     hints=(
         "Write down the row of cosines: one 1, and `classes - 1` times the same number.",
@@ -282,7 +284,7 @@ def _numbers(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-_NO_SLOPE = "no gradient comes back"
+_NO_SLOPE = Words("no gradient comes back")
 
 
 def _slopes(result, *inputs):
@@ -486,6 +488,33 @@ class DetachesTheWeights(_Classifier):
 
 
 @CosineClassifier.mistake(
+    "The logits are right, and no gradient comes back to the features: they were detached. The "
+    "encoder in front of this head would never learn."
+)
+class DetachesTheFeatures(_Classifier):
+    def forward(self, x):
+        return self.scale * F.linear(F.normalize(x.detach()), F.normalize(self.weight))
+
+
+@CosineClassifier.mistake(
+    "You transpose first and normalise then: in `weight.T` a class is a *column*, and "
+    "`F.normalize` takes `dim=1`, the rows. Normalise the weight, and transpose the result."
+)
+class NormalisesTheTransposed(_Classifier):
+    def forward(self, x):
+        return self.scale * F.normalize(x) @ F.normalize(self.weight.T)
+
+
+@CosineClassifier.mistake(
+    "The scale that was given is not used: it is 20 here whatever one asks for. Keep it in "
+    "`__init__` and multiply by it."
+)
+class AlwaysTwenty(_Classifier):
+    def forward(self, x):
+        return 20 * F.linear(F.normalize(x), F.normalize(self.weight))
+
+
+@CosineClassifier.mistake(
     "You normalise in train mode only. At test time the lengths are back, and the logits are no "
     "cosines: normalise in both modes."
 )
@@ -627,6 +656,16 @@ def whole_columns(cosine, labels, margin=0.35, scale=20.0):
     own = torch.zeros_like(cosine)
     own[:, labels] = 1
     return scale * (cosine - margin * own)
+
+
+@cosface.mistake(
+    "Two things at once. `[:, labels]` chooses whole columns: every label of the batch, in every "
+    "row. Pair each row with its own label, `[torch.arange(n), labels]`. And you write into "
+    "`cosine`, which others may hold: write into a copy."
+)
+def whole_columns_in_place(cosine, labels, margin=0.35, scale=20.0):
+    cosine[:, labels] -= margin
+    return scale * cosine
 
 
 @cosface.mistake(
@@ -911,7 +950,7 @@ def plain_acos(cosine, margin=0.5):
 @arcface.mistake(
     "The values are finite at the ends, and the slopes are not: acos or the root still sees its "
     "end point. A `torch.where` afterwards does not help: going back, the branch not picked gets 0 "
-    "times an infinite slope, which is NaN. A clamp to exactly -1 and 1 lets the ends through. "
+    "times an infinite slope, which is NaN. A bound at exactly -1 and 1 may let the ends through. "
     "What goes *into* acos or the root must stay a little inside."
 )
 def picks_afterwards(cosine, margin=0.5):
@@ -973,6 +1012,16 @@ def angle_made_smaller(cosine, margin=0.5):
     angle = _through_the_angle(cosine, margin)[0]
     beyond = cosine - margin * math.sin(margin)
     return torch.where(angle <= math.pi - margin, torch.cos(angle - margin), beyond)
+
+
+@arcface.mistake(
+    "You stop the angle at π: from π - margin on, the target stays at -1. It no longer rises, and "
+    "it no longer falls: the slope is 0 for the rows that are most wrong. From there on, it is "
+    "`cosine - margin * sin(margin)`."
+)
+def stops_at_pi(cosine, margin=0.5):
+    angle = _through_the_angle(cosine, margin)[0]
+    return torch.cos((angle + margin).clamp(max=math.pi))
 
 
 @arcface.mistake("That is CosFace: it subtracts from the cosine. ArcFace adds to the *angle*.")
@@ -1210,9 +1259,8 @@ class WithoutTheClamp(_ArcAttempt):
 
 
 @ArcHead.mistake(
-    "You let `self.training` decide. Then the loss of a validation set is that of another head, "
-    "and a call without labels in train mode has no target to put a margin on. Let the labels "
-    "decide: no labels, no margin."
+    "You let `self.training` decide. Then the loss of a validation set is that of another head. "
+    "Let the labels alone decide: with labels a margin, without labels none."
 )
 class DecidedByTheMode(_ArcAttempt):
     def left_alone(self, labels):
@@ -1374,11 +1422,42 @@ def gives_the_threshold(scores, same):
 
 
 @equal_error_rate.mistake(
-    "You accept pairs with a *low* score, as one would with distances. A score is high where two "
-    "images are alike."
+    "Either you accept pairs with a *low* score, as one would with distances, or you exchange the "
+    "kinds: false *acceptance* is counted among the pairs that differ, false *rejection* among "
+    "those that are the same."
 )
 def as_for_distances(scores, same):
     return torch.maximum(*_rates(-scores, same)).min().item()
+
+
+@equal_error_rate.mistake(
+    "You take the threshold at which the two rates are nearest to each other, and their mean. With "
+    "few scores no threshold makes them equal, and that mean is not what both can be kept below. "
+    "Asked for is the larger one, as small as it gets."
+)
+def mean_where_they_are_nearest(scores, same):
+    acceptance, rejection = _rates(scores, same)
+    place = (acceptance - rejection).abs().argmin()
+    return ((acceptance[place] + rejection[place]) / 2).item()
+
+
+@equal_error_rate.mistake(
+    "You keep the *smaller* of the two rates small. That is 0 for whoever accepts nothing. Asked "
+    "for is the larger one."
+)
+def least_of_the_smaller(scores, same):
+    return torch.minimum(*_rates(scores, same)).min().item()
+
+
+@equal_error_rate.mistake("You add the two rates. Asked for is the larger of them.")
+def least_sum(scores, same):
+    acceptance, rejection = _rates(scores, same)
+    return (acceptance + rejection).min().item()
+
+
+@equal_error_rate.mistake("That is in per cent. A rate is a share, from 0 to 1.")
+def in_percent(scores, same):
+    return 100 * equal_error_rate.answer_right(scores, same)
 
 
 @equal_error_rate.mistake(

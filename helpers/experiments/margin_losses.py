@@ -28,10 +28,14 @@ EPOCHS, BATCH, RATE = 20, 128, 0.01
 SCALES = (2.5, 5.0, 10.0, 20.0, 40.0)
 KNOWN = 7  # digits to train on in verification; the other three are never seen
 WARMUP = 60  # steps
+RISES_TO = 14.0  # a scale that rises from 1: about the lengths at which softmax itself arrives
 
 
 class Softmax(nn.Linear):
-    """A linear layer that is called as the other heads are."""
+    """A linear layer without a bias that is called as the other heads are."""
+
+    def __init__(self, features: int, classes: int):
+        super().__init__(features, classes, bias=False)
 
     def forward(
         self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
@@ -86,16 +90,21 @@ def train(
     y: Int[Tensor, " n"],
     epochs: int = EPOCHS,
     warmup: int = WARMUP,
+    scale_rises: bool = False,
 ) -> None:
     """Train both with Adam and a one-cycle rate, the margin raised over ``warmup`` steps.
 
-    With a ``warmup`` of 0 the margin is whole from the start. Leaves the encoder in eval mode.
+    With a ``warmup`` of 0 the margin is whole from the start. With ``scale_rises`` the head's scale
+    rises from 1 in nine tenths of the training. Leaves the encoder in eval mode.
     """
     optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()])
     steps = epochs * math.ceil(len(x) / BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    rising = warmup > 0 and getattr(head, "margin", 0) > 0
-    margin = margins.MarginWarmup(head, warmup) if rising else None
+    warmups = []
+    if warmup > 0 and getattr(head, "margin", 0) > 0:
+        warmups.append(margins.Warmup(head, warmup))
+    if scale_rises:
+        warmups.append(margins.Warmup(head, math.ceil(0.9 * steps), "scale", 1.0))
     encoder.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(x), device=x.device).split(BATCH):
@@ -104,8 +113,8 @@ def train(
             loss.backward()
             optimizer.step()
             schedule.step()
-            if margin is not None:
-                margin.step()
+            for one in warmups:
+                one.step()
     encoder.eval()
 
 
@@ -122,6 +131,7 @@ def geometry(
     classes: int = 10,
     epochs: int = EPOCHS,
     warmup: int = WARMUP,
+    scale_rises: bool = False,
 ) -> Float[Tensor, "seeds columns"]:
     """``GEOMETRY`` of the test digits below ``classes``, for features of so many dimensions."""
     digits = _digits()
@@ -130,7 +140,8 @@ def geometry(
     for seed in seeds:
         runtime.seed(seed)
         encoder, head = _made(mlp, make, features, classes)
-        train(encoder, head, digits.x_train[train_rows], digits.y_train[train_rows], epochs, warmup)
+        x, y = digits.x_train[train_rows], digits.y_train[train_rows]
+        train(encoder, head, x, y, epochs, warmup, scale_rises)
         labels = digits.y_test[test_rows]
         with torch.no_grad():
             embedded = encoder(digits.x_test[test_rows])
@@ -242,13 +253,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name, make in heads(scale).items():
             if name != "softmax":
                 sphere[f"{name}, scale {scale:g}"] = run(make)
+    held = heads(RISES_TO)["cosine"]
+    sphere[f"cosine, scale {RISES_TO:g}"] = run(held)
+    sphere[f"cosine, scale 1 to {RISES_TO:g}"] = run(held, scale_rises=True)
     for name in ("CosFace", "ArcFace"):
         sphere[f"{name}, scale 20, no warm-up"] = run(heads()[name], warmup=0)
     print(*table(sphere, GEOMETRY, "softmax"), sep="\n")
 
     for classes in (5, 10):
         print(f"\nTwo features, {classes} digits, scale 20")
-        circle = {n: run(make, features=2, classes=classes) for n, make in heads().items()}
+        flat = partial(run, features=2, classes=classes)
+        circle = {n: flat(make) for n, make in heads().items()}
+        circle[f"cosine, scale 1 to {RISES_TO:g}"] = flat(held, scale_rises=True)
         print(*table(circle, GEOMETRY, "softmax"), sep="\n")
 
     for encoder in (mlp, cnn):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.exercises.compare import describe, difference, kind_of
+from helpers.exercises.compare import Words, describe, difference, kind_of
 
 plain = st.recursive(
     st.none()
@@ -135,6 +135,34 @@ def test_numbers_may_differ_by_a_rounding(expected, got, agree):
 )
 def test_what_a_reader_would_call_equal_agrees(expected, got):
     assert difference(expected, got) is None
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "agree"),
+    [
+        (1.0, 1.00005, True),
+        (1.0, 1.001, False),
+        (torch.tensor([1e3, 0.0]), torch.tensor([1e3, 9e-4]), True),
+        (torch.tensor([1.0, 0.0]), torch.tensor([1.0, 9e-4]), False),
+        (torch.tensor([math.inf, 1.0]), torch.tensor([math.inf, 1.00005]), True),
+        (torch.tensor([]), torch.tensor([]), True),
+        (torch.tensor([True]), torch.tensor([False]), False),
+        (torch.tensor([10**8]), torch.tensor([10**8 + 1]), False),
+        ({"a": [torch.ones(2)]}, {"a": [torch.ones(2) + 5e-5]}, True),
+        (nn.Linear(1, 1), nn.Linear(1, 1, bias=False), False),
+    ],
+)
+def test_roughly_is_one_sum_in_two_orders(expected, got, agree):
+    assert (difference(expected, got, roughly=True) is None) == agree
+
+
+def test_words_stand_for_what_is_not_there():
+    found = difference({"slope": torch.ones(2)}, {"slope": Words("no gradient comes back")})
+    assert (found.kind, found.where, found.got) == (
+        "value", "['slope']", "no gradient comes back",
+    )  # fmt: skip
+    assert difference(Words("none"), Words("none")) is None
+    assert difference(Words("none"), torch.ones(2)).kind == "type"
 
 
 def test_tensors_are_as_close_as_torch_testing_says():

@@ -136,6 +136,19 @@ def test_a_known_mistake_is_named_only_if_it_does_the_same_on_every_case():
     assert only_on_the_row.state == "wrong" and only_on_the_row.text != "You square."
 
 
+def test_a_known_mistake_is_named_though_it_adds_up_in_another_order():
+    exercise = made()
+    assert exercise.check(lambda x: x**2 * (1 + 5e-5)).text == "You square."
+    assert exercise.check(lambda x: x**2 * (1 + 5e-3)).text != "You square."
+
+
+def test_numbers_that_are_not_exact_enough_are_told_from_wrong_ones():
+    card = made().check(lambda x: 2.0001 * x)
+    assert card.state == "wrong" and "not exact enough" in card.text
+    assert "not exact enough" not in made().check(lambda x: 2.01 * x).text
+    assert "not exact enough" not in made().check(lambda x: 2.0001 * x[0]).text
+
+
 def test_a_known_mistake_is_recognised_by_its_error_too():
     exercise = made()
     assert exercise.check(lambda rows: rows[99]).text == "You take the first only."

@@ -96,4 +96,4 @@ def test_what_the_imports_cost_is_told_apart_from_what_the_cells_cost(run_cells)
     run = run_cells(code(busy.format(1.0), "imports", ["imports"]), code(busy.format(0.5), "work"))
     assert run.seconds_to_start >= 1.0
     assert list(run.seconds_by_cell) == ["work"]
-    assert 0.5 <= run.seconds_by_cell["work"] < 1.0
+    assert 0.499 < run.seconds_by_cell["work"] < 1.0  # a difference of two sums
