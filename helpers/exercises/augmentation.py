@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from helpers import augment
+from helpers.exercises.compare import Words
 from helpers.exercises.engine import Case, Exercise, Prediction
 
 # Where the label goes ---------------------------------------------------------------------------
@@ -619,8 +620,9 @@ cutmix = Exercise(
     ask="""
     This function runs, the loss falls, and its labels are false. It should paste a box from another
     image of the batch into each image. The box has the image's proportions and would cover 1 - λ of
-    it; its centre is anywhere in the image, and what lies outside is cut off. Each target names the
-    classes of what is really there, in proportion to the pixels.
+    it, with λ from Beta(`alpha`, `alpha`); every pixel is as likely to be its centre, and what lies
+    outside is cut off. Each target names the classes of what is really there, in proportion to the
+    pixels. Targets are float32.
 
     Four things are wrong. Mend them. (One λ and one box for the whole batch are fine.)
     """,
@@ -649,7 +651,7 @@ def _on_numbered_pixels(answer, n, height, width):
     numbered = torch.arange(float(n * height * width)).view(n, 1, height, width)
     images = numbered + torch.tensor([0.0, 1000.0, 2000.0])[:, None, None]
     # Drawn at a large alpha, λ is near one half; at 1 it is anything.
-    draws = [_drawn(answer, images, alpha) for alpha in [1e5] * HALVES + [1.0] * 20]
+    draws = [_drawn(answer, images, alpha) for alpha in [1e5] * HALVES + [1.0] * HALVES]
     shapes = {(tuple(pasted.shape), tuple(targets.shape)) for pasted, targets, _ in draws}
     found = {
         "the batch that was handed in stays as it is": all(same for _, _, same in draws),
@@ -674,12 +676,13 @@ def _on_numbered_pixels(answer, n, height, width):
     }
 
 
-HALVES = 120  # draws with λ near one half
+HALVES = 120  # draws with λ near one half, and as many with any λ
 
 
 def _drawn(answer, images, alpha):
     handed = images.clone()
     pasted, targets = answer(handed, torch.arange(len(images)), len(images), alpha)
+    assert targets.dtype == torch.float32, f"the targets are {targets.dtype}, not torch.float32"
     return pasted.clone(), targets, torch.equal(handed, images)
 
 
@@ -695,12 +698,18 @@ def _of_boxes(owner):
     (top, tall), (left, wide) = _extent(halves.any(dim=2)), _extent(halves.any(dim=1))
     uncut = (tall.max() * wide.max()).item() / (height * width)
     centres = torch.stack([_centre(top, tall, height), _centre(left, wide, width)])
+    uncut_heights = tall[(top > 0) & (top + tall < height)]
     areas = others[HALVES:].amax(dim=1) / (height * width)
     return {
         "a box comes from one other image": bool(((owner == whom) | ~foreign).all()),
         "something is pasted": pasted,
         "what is pasted is a box": bool((tall * wide == halves.sum(dim=(1, 2))).all()),
+        "at a large alpha, all uncut boxes are as high": bool(
+            len(uncut_heights) == 0 or uncut_heights.max() - uncut_heights.min() <= 2
+        ),
         "an uncut box covers about 1 - λ": 0.38 < uncut < 0.62,
+        "a box may cover more than half of the image": areas.max().item() > 0.5,
+        "the border cuts boxes off": bool(tall.min() < tall.max() - 1),
         "centres are in the upper and left quarters, too": bool(
             ((centres < 0.25).float().mean(dim=1) > 0.07).all()
         ),
@@ -818,12 +827,16 @@ def a_box_for_each_by_hand(images, labels, classes, alpha=1.0):
 def _cutmix(images, labels, classes, alpha, left=()):
     """CutMix in which the bugs named in ``left`` are left."""
     n, _, height, width = images.shape
-    share = augment.beta(alpha, 1).item()
+    share = augment.beta(1.0 if "alpha" in left else alpha, 1).item()
+    if "larger half" in left:
+        share = max(share, 1 - share)
     side = (1 - share) ** (1.0 if "sides" in left else 0.5)
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     shorter = min(height, width)
     most = (shorter, shorter) if "shorter side" in left else (height, width)
     row, column = (int(torch.randint(side, ())) for side in most)
+    if "middle" in left:
+        row, column = height // 4 + row // 2, width // 4 + column // 2
     if "clamped centre" in left:
         row = min(max(row, half_height), height - half_height)
         column = min(max(column, half_width), width - half_width)
@@ -890,9 +903,25 @@ cutmix.mistake(
 )(_left("exchanged"))
 
 cutmix.mistake(
+    "You draw λ without `alpha`: it decides how λ is spread, and at a large `alpha` nearly every λ "
+    "is one half. `torch.distributions.Beta(alpha, alpha)`."
+)(_left("alpha"))
+
+cutmix.mistake(
     "Your boxes never touch the border: you move the centre inwards. The centre is anywhere in the "
     "image, so that its edges are covered as well; the box is cut off, and its area counted."
 )(_left("clamped centre"))
+
+cutmix.mistake(
+    "The centres of your boxes come from the middle of the image, so its edges are hardly ever "
+    "covered. Every pixel is as likely to be the centre: draw the row from 0 to the height, the "
+    "column from 0 to the width."
+)(_left("middle"))
+
+cutmix.mistake(
+    "Your λ is always the larger half, so no box covers more than half of an image. MixUp may do "
+    "that, since its two images can change places; here, take λ as it is drawn."
+)(_left("larger half"))
 
 cutmix.mistake(
     "Your boxes leave a part of the image alone: their centres are not anywhere in it. Draw the "
@@ -1142,8 +1171,13 @@ def _with_gradients(answer, *logits):
     logits = [one.clone().requires_grad_() for one in logits]
     value = answer(*logits)
     if not isinstance(value, torch.Tensor) or value.shape != () or not value.requires_grad:
-        return {"value": value}
+        none = Words("none, without a single value that depends on the logits")
+        return {
+            "value": value.detach() if isinstance(value, torch.Tensor) else value,
+            **dict.fromkeys(("gradient by clean", "gradient by first", "gradient by second"), none),
+        }
     gradients = torch.autograd.grad(value, logits, allow_unused=True)
+    gradients = [Words("no gradient comes back") if g is None else g for g in gradients]
     return {
         "value": value.detach(),
         "gradient by clean": gradients[0],
@@ -1203,6 +1237,25 @@ def as_it_circulates(clean, first, second):
     ps = [one.softmax(dim=1) for one in (clean, first, second)]
     log_m = (sum(ps) / 3).clamp(1e-7, 1).log()
     return sum(F.kl_div(log_m, p, reduction="batchmean") for p in ps) / 3
+
+
+@jsd.mistake(
+    "Your m is the *sum* of the three distributions: a third is missing, and each log of it is too "
+    "large by log 3. Divide by 3, or take `math.log(3)` from the `logsumexp`."
+)
+def sum_for_mean(clean, first, second):
+    log_ps = _logs(clean, first, second)
+    return _jsd_of(log_ps, log_ps.logsumexp(dim=0))
+
+
+@jsd.mistake(
+    "You hand `F.kl_div` a logarithm as its target, and it takes that for a probability: the log "
+    "of a negative number is nan. Say `log_target=True`."
+)
+def log_target_unsaid(clean, first, second):
+    log_ps = _logs(clean, first, second)
+    log_m = log_ps.logsumexp(dim=0) - math.log(3)
+    return sum(F.kl_div(log_m, log_p, reduction="batchmean") for log_p in log_ps) / 3
 
 
 @jsd.mistake(

@@ -117,8 +117,8 @@ def kept_until_closed():
 
 
 @on_disk.mistake(
-    "Nothing counts for you. Without `global_step` every point is of step 0, and the board shows "
-    "the last one only."
+    "Nothing counts for you. Without `global_step` every point is of step 0: the board draws no "
+    "curve, but a dot."
 )
 def it_counts():
     return {"[point.step for point in points]": [step for step, _ in enumerate((3.0, 2.0, 1.0))]}
@@ -375,6 +375,15 @@ def squeezes(model, images):
 
 
 @look.mistake(
+    "You return the two the other way round: `max(dim=1)` gives `(values, indices)`, asked for are "
+    "the classes first, then their probabilities."
+)
+def the_other_pair(model, images):
+    classes, probabilities = at_a_copy(model, images)
+    return probabilities, classes
+
+
+@look.mistake(
     "What you give are not probabilities, it is the largest logit. `softmax` over the classes "
     "makes probabilities of logits."
 )
@@ -401,7 +410,8 @@ train_epoch = Exercise(
       start of the whole training;
     - `"loss/epoch"`: the mean loss per *sample* of this epoch, at the step of its last batch;
     - `"gradient/<name>"`: a histogram of each parameter's gradient for the last batch, at the same
-      step. Frozen parameters have none and get no histogram; a gradient of zeros is one.
+      step, with the default bins. Frozen parameters have none and get no histogram; a gradient of
+      zeros is one.
 
     The writer belongs to the caller, who goes on using it.
     """,
@@ -451,6 +461,12 @@ def _trainings():
         Case("epochs 4 and 5, after a resume", _small_net(), _batches(30, 34), [4, 5]),
         Case("a network with a frozen layer", _small_net(frozen=True), _batches(30, 30, 4), [0]),
         Case("a network with a dead layer", _small_net(dead=True), _batches(32, 32), [0]),
+        Case(
+            "BatchNorm set to eval mode by the caller",
+            _small_net(still=True),
+            _batches(32, 32),
+            [0],
+        ),
     ]
 
 
@@ -462,8 +478,12 @@ def _first_step():
     torch.optim.SGD(net.parameters(), lr=0.1).step()
 
 
-def _small_net(frozen=False, dead=False):
-    """A network with BatchNorm, for which train and eval mode are not the same."""
+def _small_net(frozen=False, dead=False, still=False):
+    """A network with BatchNorm, for which train and eval mode are not the same.
+
+    Its first layer is ``frozen``, or gets no gradient from a ``dead`` ReLU, or BatchNorm stands
+    ``still`` in eval mode.
+    """
     torch.manual_seed(0)
     first = nn.Linear(64, 8, bias=False)
     net = nn.Sequential(nn.Flatten(), first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
@@ -471,6 +491,8 @@ def _small_net(frozen=False, dead=False):
         first.requires_grad_(False)
     if dead:
         nn.init.constant_(net[2].bias, -10.0)
+    if still:
+        net[2].eval()
     return net
 
 
@@ -489,6 +511,10 @@ def _epochs_logged(answer, model, batches, epochs):
         "steps of the histograms": {tag: _steps(histograms, tag) for tag in _tags(histograms)},
         "mean size of what is in the histograms": {
             tag: [_mean_size(row) for row in histograms if row.tag == tag]
+            for tag in _tags(histograms)
+        },
+        "values below 0 in the histograms": {
+            tag: [_below_zero(row) for row in histograms if row.tag == tag]
             for tag in _tags(histograms)
         },
         "event files": files,
@@ -513,6 +539,10 @@ def _mean_size(row):
     centres = [(low + high) / 2 for low, high in zip(row.edges[:-1], row.edges[1:], strict=True)]
     total = sum(abs(c) * n for c, n in zip(centres, row.counts, strict=True))
     return float(total / max(sum(row.counts), 1))
+
+
+def _below_zero(row):
+    return int(sum(n for high, n in zip(row.edges[1:], row.counts, strict=True) if high <= 0))
 
 
 @train_epoch.starter
@@ -577,7 +607,7 @@ def _epoch(model, batches, optimizer, writer, **do):
     last = do.get("last", do["step"](len(batches) - 1))
     writer.add_scalar("loss/epoch", mean, do.get("epoch_step", last))
     for name, grad in {} if do.get("silent") else grads.items():
-        writer.add_histogram(f"gradient/{name}", grad, last)
+        writer.add_histogram(f"gradient/{name}", do.get("logged", torch.clone)(grad), last)
 
 
 @train_epoch.mistake(
@@ -629,6 +659,44 @@ def in_eval_mode(model, batches, optimizer, writer, epoch):
     model.eval()
     step = epoch * len(batches)
     _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+
+
+@train_epoch.mistake(
+    "You call `model.train()`, which reaches every part. The caller may have put some into eval "
+    "mode (a frozen BatchNorm, say), and now they train. Leave the modes as they are."
+)
+def all_in_train_mode(model, batches, optimizer, writer, epoch):
+    model.train()
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+
+
+@train_epoch.mistake(
+    "You train as asked, and then call `model.train()`: parts that the caller had put into eval "
+    "mode are in train mode from here on. Leave the modes as they are."
+)
+def ends_in_train_mode(model, batches, optimizer, writer, epoch):
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+    model.train()
+
+
+@train_epoch.mistake(
+    "Your histograms hold the sizes of the gradients, without their signs. Log `parameter.grad` as "
+    "it is: whether it lies to one side of zero is a thing to see."
+)
+def of_the_sizes(model, batches, optimizer, writer, epoch):
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, logged=torch.abs)
+
+
+@train_epoch.mistake(
+    "Your histograms hold the gradients with the opposite sign, the directions in which the "
+    "weights go. Log `parameter.grad` as it is."
+)
+def of_the_steps(model, batches, optimizer, writer, epoch):
+    step = epoch * len(batches)
+    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, logged=torch.neg)
 
 
 @train_epoch.mistake(
@@ -724,8 +792,8 @@ smooth = Exercise(
         Case("no values yet", [], 0.5),
     ],
     takeaway="Smoothing changes the drawing, not the data. It is a memory that fades: `weight` 0.9 "
-    "remembers about 10 points, 0.99 about 100, and every turn of the curve is shown that much "
-    "late.",
+    "remembers about 10 points, 0.99 about 100, and the more it remembers, the later it shows a "
+    "turn of the curve.",
 )
 
 
@@ -831,6 +899,18 @@ def exchanged_throughout(values, weight):
 
 
 @smooth.mistake(
+    "The average is right, the divisor is not: the factors of `n` values sum up to "
+    "`1 - weight**n`; you have put `1 - weight` where `weight` belongs."
+)
+def exchanged_in_the_divisor(values, weight):
+    average, smoothed = 0.0, []
+    for n, value in enumerate(values, 1):
+        average = weight * average + (1 - weight) * value
+        smoothed.append(average / (1 - (1 - weight) ** n))
+    return smoothed
+
+
+@smooth.mistake(
     "You took the factors the other way round: with `weight` for the new value, a slider at 0.99 "
     "would smooth next to nothing."
 )
@@ -879,8 +959,9 @@ log_pr_curves = Exercise(
 
     `logits` has shape `(n, classes)`, `labels` holds the true classes `(n,)`. Mend the function:
     for each class, whether or not these labels hold it, the curve of the model's *probability* for
-    it, against the truth, at `step`, under the tag `"pr/<class>"`. The writer stays open for the
-    caller, and what the caller handed in stays as it was.
+    it, against the truth, at `step`, under the tag `"pr/<class>"`, with the thresholds that
+    `add_pr_curve` takes by itself. The writer stays open for the caller, and what the caller handed
+    in stays as it was.
     """,
     start="This is still the function as it was given. What does the second argument of "
     "`add_pr_curve` have to be: what the model says, or what is true?",
@@ -976,8 +1057,8 @@ def against_itself(writer, logits, labels, step):
 
 @log_pr_curves.mistake(
     "The truth is right now, and the scores are still logits. The thresholds run from 0 to 1, and "
-    "nothing complains about values outside: everything below 0 is thrown together, and so is "
-    "everything above 1. Make probabilities of them."
+    "nothing complains about values outside: they are left out of all counts. Make probabilities "
+    "of them."
 )
 def of_logits(writer, logits, labels, step):
     _curves(writer, labels, logits, step)
@@ -1327,10 +1408,17 @@ def _unseen_runs() -> dict[str, dict[str, bytes]]:
         "a gradient that is zero at first": {"rare": _layer("learning", rests=(0, 1))},
         "a gradient that is zero at the end": {"rare": _layer("learning", rests=(2,))},
         "a gradient whose values are all alike": {"even": _steady("even gradient")},
+        "gradients of about 1e-11": {
+            "deep": _layer("stuck", size=1e-11),
+            "top": _layer("learning"),
+        },
         "2 in 100 weights have moved": {"few": _steady("few move")},
+        "1 in 100 weights have moved": {"fewer": _steady("fewer move")},
+        "weights that move at first and then no more": {"early": _steady("early")},
         "the weights spread out evenly": {"wide": _steady("spread")},
         "one weight of 400 runs away": {"last": _steady("one runs away")},
         "a layer with a / in its name": {"block/conv": _layer("learning")},
+        "a layer whose name holds weight/": {"cell/weight/input": _layer("learning")},
         "all four at once": {
             "blocks.0": _layer("frozen"),
             "blocks.1": _layer("dead"),
@@ -1385,11 +1473,16 @@ def _steady(kind):
         moved, gradient = 2 * weight, torch.full((400,), 0.05)
     elif kind == "few move":
         moved[:8] = 5.0
+    elif kind == "fewer move":
+        moved[:4] = 5.0
     elif kind == "spread":  # the mean stays
         moved = 1.5 * weight
     elif kind == "one runs away":  # the mean moves, and so does the first bin that is stored
         moved[0] = -1000.0
-    return [(weight, gradient), (weight, gradient), (moved, gradient)]
+    elif kind == "early":
+        moved = 1.5 * weight
+    between = moved if kind == "early" else weight
+    return [(weight, gradient), (between, gradient), (moved, gradient)]
 
 
 @diagnose.observe
@@ -1475,7 +1568,7 @@ def by_the_largest_value(folder):
         reach = [_largest(row) for row in rows["gradient"]]
         if not reach:
             states[layer] = "frozen"
-        elif max(reach) < 1e-10:
+        elif max(reach) <= 1e-12:
             states[layer] = "dead"
         elif _moved(rows["weight"]):
             states[layer] = "learning"
@@ -1507,7 +1600,7 @@ def weights_first(folder):
         elif not rows["gradient"]:
             states[layer] = "frozen"
         else:
-            zero = all(_largest(row) < 1e-10 for row in rows["gradient"])
+            zero = all(_largest(row) <= 1e-12 for row in rows["gradient"])
             states[layer] = "dead" if zero else "stuck"
     return states
 
@@ -1521,11 +1614,19 @@ def small_is_zero(folder):
 
 
 @diagnose.mistake(
+    "Your bound for zero is too high. Zeros lie in the bins next to 0, which end at 1e-12; a bin "
+    "that ends further out holds something else, however small."
+)
+def tiny_is_zero(folder):
+    return _by_gradient(folder, dead=lambda sizes: max(sizes) < 1e-9)
+
+
+@diagnose.mistake(
     "One gradient of zeros does not make a layer dead: a rarely used part may rest for a while. "
     "Dead is what has zeros every time."
 )
 def once_zero_is_dead(folder):
-    return _by_gradient(folder, dead=lambda sizes: min(sizes) < 1e-10)
+    return _by_gradient(folder, dead=lambda sizes: min(sizes) <= 1e-12)
 
 
 @diagnose.mistake(
@@ -1533,7 +1634,7 @@ def once_zero_is_dead(folder):
     "while. Dead is what has zeros every time."
 )
 def only_the_last(folder):
-    return _by_gradient(folder, dead=lambda sizes: sizes[-1] < 1e-10)
+    return _by_gradient(folder, dead=lambda sizes: sizes[-1] <= 1e-12)
 
 
 @diagnose.mistake(
@@ -1550,7 +1651,7 @@ def no_gradient_is_dead(folder):
     "and there one crosses the edge of its bin. Stuck is where that is fewer than 1 in 100."
 )
 def any_move_is_learning(folder):
-    return _by_gradient(folder, dead=lambda sizes: max(sizes) < 1e-10, least=1e-6)
+    return _by_gradient(folder, dead=_always_zero, least=1e-6)
 
 
 @diagnose.mistake(
@@ -1559,11 +1660,30 @@ def any_move_is_learning(folder):
     "Pair them by their edges."
 )
 def bins_by_place(folder):
-    def moved(one, other):
-        leavers = [abs(a - b) for a, b in zip(one.counts, other.counts, strict=False)]
-        return sum(leavers) / 2 >= 0.01 * sum(one.counts)
+    def moved(rows):
+        first, last = rows[0], rows[-1]
+        leavers = [abs(a - b) for a, b in zip(first.counts, last.counts, strict=False)]
+        return sum(leavers) / 2 >= 0.01 * sum(first.counts)
 
     return _by_gradient(folder, dead=_always_zero, moved=moved)
+
+
+@diagnose.mistake(
+    "You compare the last histogram of the weights with the one before it. A layer that has "
+    "learned at first and then rests is no stuck one: compare the first with the last."
+)
+def the_last_two(folder):
+    def moved(rows):
+        return _moved(rows[-2:])
+
+    return _by_gradient(folder, dead=_always_zero, moved=moved)
+
+
+@diagnose.mistake(
+    "1 in 100 is not fewer than 1 in 100. Where exactly so many have left, the layer is learning."
+)
+def one_in_a_hundred_is_stuck(folder):
+    return _by_gradient(folder, dead=_always_zero, least=0.0100001)
 
 
 @diagnose.mistake(
@@ -1594,8 +1714,17 @@ def up_to_the_next_slash(folder):
     return {layer.split("/")[0]: state for layer, state in by_the_largest_value(folder).items()}
 
 
+@diagnose.mistake(
+    "You take the word `weight/` out of the tag wherever it stands, and a layer may have it in its "
+    'name. Cut the kind off in front: `tag.partition("/")`.'
+)
+def removes_the_word(folder):
+    states = by_the_largest_value(folder)
+    return {layer.replace("weight/", ""): state for layer, state in states.items()}
+
+
 def _always_zero(sizes):
-    return max(sizes) < 1e-10
+    return max(sizes) <= 1e-12
 
 
 def _by_gradient(folder, dead, least=0.01, moved=None):
@@ -1608,7 +1737,7 @@ def _by_gradient(folder, dead, least=0.01, moved=None):
             states[layer] = "dead"
         else:
             weights = rows["weight"]
-            learns = moved(weights[0], weights[-1]) if moved else _moved(weights, least)
+            learns = moved(weights) if moved else _moved(weights, least)
             states[layer] = "learning" if learns else "stuck"
     return states
 
@@ -1862,8 +1991,8 @@ def numbered(folder, rates):
 
 
 @sweep.mistake(
-    "That is `add_scalars`, or a tag for each rate: one run still, with as many curves as rates. "
-    "Nothing of the board's comparison of runs works on tags. Give each rate a directory."
+    "You give each rate a tag: one run still, with as many curves as rates. Nothing of the board's "
+    "comparison of runs works on tags. Give each rate a directory."
 )
 def as_tags(folder, rates):
     with SummaryWriter(folder) as writer:
@@ -1872,6 +2001,38 @@ def as_tags(folder, rates):
             renamed = _Renaming(writer, f"loss/rate={rate}")
             losses.append(_descent(rate, renamed))
     return losses
+
+
+@sweep.mistake(
+    "`add_scalars` makes a directory and a writer for each key, named by the tag and the key, so "
+    "that runs do come about. But `folder` itself becomes a run as well, an empty one, and "
+    "whatever else you log of a rate goes there. Give each rate a `SummaryWriter`."
+)
+def by_add_scalars(folder, rates):
+    with SummaryWriter(folder) as writer:
+        return [_descent(rate, _Sorting(writer, f"rate={rate}")) for rate in rates]
+
+
+@sweep.mistake(
+    "The rate stands in the name with fewer digits than it has: of 0.00123456789, `:.0e` leaves "
+    "1e-03. Write `{rate}`."
+)
+def one_digit(folder, rates):
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, f"rate={rate:.0e}")) as writer:
+            losses.append(_descent(rate, writer))
+    return losses
+
+
+class _Sorting:
+    """A writer that gives scalars to ``add_scalars``, under a key."""
+
+    def __init__(self, writer, key):
+        self.writer, self.key = writer, key
+
+    def add_scalar(self, tag, value, step):
+        self.writer.add_scalars(tag, {self.key: value}, step)
 
 
 class _Renaming:
@@ -1911,7 +2072,7 @@ best = Exercise(
         "`boards.scalars` hides what was purged, unless you ask for it with `purge=False`.",
     ),
     cases=lambda: [
-        Case("two runs", {"a": [_tries([0.5, 0.8, 0.7])], "b": [_tries([0.4, 0.6])]}),
+        Case("two runs", {"a": [_tries([0.5, 0.8437, 0.7])], "b": [_tries([0.4, 0.6])]}),
         Case(
             "a run that only logs the training",
             {"a": [_tries([0.5, 0.6])], "b": [{"train": [0.9]}]},
@@ -1945,9 +2106,20 @@ best = Exercise(
             {"a": [_tries([0.5, 0.9, math.nan])], "b": [_tries([0.3, 0.6])]},
         ),
         Case(
+            "a run that diverges and comes back",
+            {"a": [_tries([0.5, 0.9, math.nan, 0.8])], "b": [_tries([0.7, 0.4])]},
+        ),
+        Case(
             "runs in folders of folders", {"cnn/1": [_tries([0.5])], "mlp/2": [_tries([0.1, 0.7])]}
         ),
     ],
+    help=(
+        (
+            "<code>KeyError: no scalar has the tag</code>",
+            "Not every run logs a validation. Ask for the tag in all runs at once, without naming "
+            "one, or look through the points of a run for it.",
+        ),
+    ),
     takeaway="What was logged can be asked, without a browser: the same files that the board draws "
     "are a table. Ask it what the board would show, orphaned points left out.",
 )
@@ -2067,6 +2239,22 @@ def of_any_tag(folder):
 def keeps_nan(folder):
     point = max(boards.scalars(folder, "accuracy/validation"), key=lambda point: point.value)
     return point.run, point.step, point.value
+
+
+@best.mistake(
+    "You sort with a `nan` among the values. Nothing is larger or smaller than it, so the order on "
+    "both sides of it is left to chance. Leave such values out first."
+)
+def sorts_nan(folder):
+    points = boards.scalars(folder, "accuracy/validation")
+    point = sorted(points, key=lambda point: point.value)[-1]
+    return point.run, point.step, point.value
+
+
+@best.mistake("You round the value. It is what was logged, as `point.value` has it.")
+def rounds(folder):
+    run, step, value = _top(boards.scalars(folder, "accuracy/validation"))
+    return run, step, round(value, 2)
 
 
 @best.mistake(
