@@ -132,31 +132,35 @@ def within_budget(run: Run, chapter: Chapter) -> Iterator[str]:
     """After the import cell, kernel and children use the chapter's processor time at most."""
     spent = run.seconds_by_cell
     total = sum(spent.values())
-    allowed = seconds_allowed(chapter)
+    allowed = seconds_allowed(run, chapter)
     if total > allowed:
         costly = sorted(spent, key=spent.__getitem__, reverse=True)[:3]
         shares = ", ".join(f"{cell!r} {spent[cell]:.1f} s" for cell in costly)
         yield (
             f"the run takes {total:.1f} s of processor time after the imports, "
-            f"the chapter has {allowed:g} s; the most by {shares}"
+            f"the chapter has {allowed:.3g} s here; the most by {shares}"
         )
 
 
-def seconds_allowed(chapter: Chapter) -> float:
-    """The chapter's budget; twice as much where a worker process does not start as a copy.
+def seconds_allowed(run: Run, chapter: Chapter) -> float:
+    """The chapter's budget; more where this run met a slower machine than that of the budgets.
 
-    There it imports torch anew. The budgets are meant for Linux, where it is forked.
+    Twice as much again where a worker process does not start as a copy: there it imports torch
+    anew. The budgets are meant for Linux, where it is forked.
     """
-    return chapter.cpu_seconds * (1 if sys.platform == "linux" else 2)
+    return chapter.cpu_seconds * run.slowness * (1 if sys.platform == "linux" else 2)
 
 
 def quick_start(run: Run, chapter: Chapter) -> Iterator[str]:
     """The kernel's start and the import cell keep within the processor time for them."""
-    if run.seconds_to_start > START_SECONDS:
-        imports = [cell.id for cell in _code_cells(run) if "imports" in cell.metadata.tags]
+    allowed = START_SECONDS * run.slowness
+    if run.seconds_to_start > allowed:
+        tagged = [
+            cell.id for cell in _code_cells(run) if "imports" in cell.metadata.get("tags", [])
+        ]
         yield (
             f"the start takes {run.seconds_to_start:.1f} s of processor time up to cell "
-            f"{imports[0]!r}, {START_SECONDS:g} s are allowed: import in the cells what only they "
+            f"{tagged[0]!r}, {allowed:.3g} s are allowed here: import in the cells what only they "
             "need"
         )
 

@@ -103,7 +103,7 @@ class ShippedItem(NotebookItem):
     def runtest(self) -> None:
         run = self.run_notebook()
         seconds = sum(run.seconds_by_cell.values())
-        allowed = behaviour.seconds_allowed(self.chapter)
+        allowed = behaviour.seconds_allowed(run, self.chapter)
         usage = [seconds, allowed, run.seconds_to_start, run.memory]
         self.user_properties.append((USAGE, [f"{self.path.stem}, {self.name}", *usage]))
         problems = behaviour.problems(run, self.chapter)

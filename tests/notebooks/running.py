@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import socket
+import statistics
 import tempfile
 import time
 import uuid
@@ -33,6 +34,8 @@ from nbmake.nb_run import NotebookRun
 from tests.notebooks import boards
 
 ROOT = Path(__file__).parents[2]
+# What the watcher's sample of work takes on the machine for which the budgets were set.
+SAMPLE_SECONDS = 0.0008
 SECONDS_TO_LEAVE = 6.0  # a TensorBoard that is busy needs more than three
 
 
@@ -58,6 +61,16 @@ class Run:
     def memory(self) -> int:
         """The most memory the kernel has held, in bytes."""
         return max((note["memory"] for note in self.notes("usage")), default=0)
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long as where the budgets were set work took here; at least 1.
+
+        Processor time depends on the processor, and on who shares its cores and caches. So the same
+        work is timed after every cell; this is the median.
+        """
+        samples = [note["sample"] for note in self.notes("usage")]
+        return max(1.0, statistics.median(samples) / SAMPLE_SECONDS) if samples else 1.0
 
     @property
     def seconds_by_cell(self) -> dict[str, float]:

@@ -43,7 +43,7 @@ class Summary:
         width = max(len(name) for name, *_ in self.usage)
         head = "notebooks: processor seconds, of those allowed; to start and import; peak memory"
         lines = [
-            f"  {name:{width}}  {seconds:5.1f} of {allowed:4g} s  {start:4.1f} s  "
+            f"  {name:{width}}  {seconds:5.1f} of {allowed:4.3g} s  {start:4.1f} s  "
             f"{memory / 1e6:6.0f} MB"
             for name, seconds, allowed, start, memory in sorted(self.usage)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 from dataclasses import replace
@@ -12,6 +13,7 @@ from helpers.chapters import CHAPTERS
 from tests.accelerator import plugged
 from tests.notebooks import behaviour
 from tests.notebooks.behaviour import START_SECONDS, Allowed
+from tests.notebooks.running import SAMPLE_SECONDS, Run
 from tests.notebooks.samples import CHAPTER, code
 
 GOOD = (
@@ -68,7 +70,7 @@ BROKEN = {
         "server = subprocess.Popen(sleep, start_new_session=True)",
     ],
     behaviour.within_budget: [
-        "import time\n\nwhile time.process_time() < 1.5:\n    pass",
+        "import time\n\nend = time.process_time() + 1\nwhile time.process_time() < end:\n    pass",
         "import subprocess, sys\n\nwork = 'import time\\nwhile time.process_time() < 1: pass'\n"
         "subprocess.run([sys.executable, '-c', work]);",
         "import subprocess, sys, time\n\nwork = 'while True: pass'\n"
@@ -80,7 +82,7 @@ BROKEN = {
         "display({'image/png': '', 'text/html': '<img alt=\"\">'}, raw=True)",
     ],
 }
-SHORT = replace(CHAPTER, cpu_seconds=0.5)
+SHORT = replace(CHAPTER, cpu_seconds=0.1)
 IMPORTS = code("import math", "imports", ["imports"])
 
 
@@ -108,19 +110,50 @@ def test_imports_that_take_long_are_caught_and_later_cells_are_not_counted(run_c
     busy = (
         "import time\n\nend = time.process_time() + 1\nwhile time.process_time() < end:\n    pass"
     )
-    quick = run_cells(IMPORTS, busy)
-    slow = run_cells(code(busy, "imports", ["imports"]))
+    setup = code("import math", "setup")
+    quick = with_samples(run_cells(setup, IMPORTS, busy), SAMPLE_SECONDS)
+    slow = with_samples(run_cells(setup, code(busy, "imports", ["imports"])), SAMPLE_SECONDS)
     between = (quick.seconds_to_start + slow.seconds_to_start) / 2
     monkeypatch.setattr(behaviour, "START_SECONDS", between)
     assert list(behaviour.quick_start(quick, CHAPTER)) == []
     (problem,) = behaviour.quick_start(slow, CHAPTER)
     assert "'imports'" in problem
 
+    assert list(behaviour.quick_start(with_samples(slow, 3 * SAMPLE_SECONDS), CHAPTER)) == []
 
-@pytest.mark.parametrize(("platform", "seconds"), [("linux", 0.5), ("darwin", 1), ("win32", 1)])
+
+def with_samples(run, *seconds):
+    """The run as it would be, had these samples been taken after its cells."""
+    taken = itertools.cycle(seconds)
+    notes = [note | {"sample": next(taken)} if "sample" in note else note for note in run.journal]
+    return replace(run, journal=notes)
+
+
+@pytest.mark.parametrize(("platform", "seconds"), [("linux", 10), ("darwin", 20), ("win32", 20)])
 def test_where_workers_import_torch_anew_a_chapter_has_more_time(platform, seconds, monkeypatch):
     monkeypatch.setattr(behaviour.sys, "platform", platform)
-    assert behaviour.seconds_allowed(SHORT) == seconds
+    nothing = Run(None, journal=[], dead_boards=[], left_over=[])
+    assert behaviour.seconds_allowed(nothing, CHAPTER) == seconds
+
+
+def test_on_a_slower_machine_a_chapter_has_more_time_and_nowhere_less(run_cells, monkeypatch):
+    monkeypatch.setattr(behaviour.sys, "platform", "linux")
+    run = run_cells(IMPORTS, "import math", "import math")
+    assert all(note["sample"] > 0 for note in run.notes("usage"))
+    for samples, times in (((1, 2, 9), 2), ((0.1, 0.2, 0.3), 1), ((1, 1, 9), 1)):
+        slower = with_samples(run, *(sample * SAMPLE_SECONDS for sample in samples))
+        assert behaviour.seconds_allowed(slower, CHAPTER) == pytest.approx(10 * times)
+
+
+def test_a_run_is_held_to_the_time_that_its_machine_allows(run_cells):
+    busy = (
+        "import time\n\nend = time.process_time() + 1\nwhile time.process_time() < end:\n    pass"
+    )
+    run = run_cells(IMPORTS, busy)
+    tight = replace(CHAPTER, cpu_seconds=0.7)
+    assert list(behaviour.within_budget(with_samples(run, 2 * SAMPLE_SECONDS), tight)) == []
+    (problem,) = behaviour.within_budget(with_samples(run, SAMPLE_SECONDS), tight)
+    assert "the chapter has 0.7 s here" in problem
 
 
 def test_all_chapters_fit_two_minutes_of_two_cores():

@@ -7,7 +7,8 @@ each naming the cell that was running:
 ``command``   a shell command with an exit code that is not 0 (``command``, ``code``)
 ``error``     the exception a cell ended with, magics' usage errors included (``error``)
 ``usage``     after each cell: processor time so far, the kernel's own and its children's
-              (``seconds``), and the most memory the kernel has held (``memory``, in bytes)
+              (``seconds``), the most memory the kernel has held (``memory``, in bytes), and what
+              a piece of work takes that is always the same (``sample``, in seconds)
 ``device``    after each cell, where the kernel has the pretended accelerator: what has become of
               it so far (see ``tests.accelerator.device.usage``)
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -59,7 +61,8 @@ def _watch_cells(shell, notes: Notes) -> None:
         error = result.error_before_exec or result.error_in_exec
         if error is not None:
             notes.add("error", error=f"{type(error).__name__}: {error}")
-        notes.add("usage", seconds=processor_seconds(), memory=peak_memory())
+        usage = {"seconds": processor_seconds(), "memory": peak_memory(), "sample": sample()}
+        notes.add("usage", **usage)
         if accelerator := sys.modules.get("tests.accelerator.device"):
             notes.add("device", **accelerator.usage())
         notes.close_cell()
@@ -125,6 +128,13 @@ def _seconds(process: psutil.Process) -> float:
     except psutil.Error:  # it ended between being listed and being asked
         return 0.0
     return times.user + times.system + times.children_user + times.children_system
+
+
+def sample() -> float:
+    """Seconds of this thread's processor time for work that is the same after every cell."""
+    started = time.thread_time()
+    sum(n * n % 7 for n in range(15_000))
+    return time.thread_time() - started
 
 
 def peak_memory() -> int:
