@@ -10,4 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 signatures.enforce()
 
-pytest_plugins = ("tests.notebooks.summary", "tests.notebooks.collection")
+pytest_plugins = (
+    "tests.notebooks.summary",
+    "tests.notebooks.collection",
+    "tests.notebooks.scheduling",
+)

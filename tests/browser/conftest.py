@@ -16,7 +16,6 @@ from tests.labs import copied_course, running_lab
 HERE = checkout.root() / "tests" / "browser"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of this folder, and skip them where there is no browser."""
     missing = pytest.mark.skip(
@@ -26,8 +25,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker(pytest.mark.browser)
-            shares = "site" if "site" in item.fixturenames else "lab"
-            item.add_marker(pytest.mark.xdist_group(shares))
             if pages.program() is None and not pages.is_required():
                 item.add_marker(missing)
 
