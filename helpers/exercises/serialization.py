@@ -1336,6 +1336,8 @@ class _Disk:
         replaced = {name: new for name, new in replaced.items() if hasattr(os, name)}
         with (
             mock.patch.multiple(os, **replaced),
+            # up to Python 3.10, pathlib keeps functions that it took from os when it was imported
+            mock.patch.multiple(Path, replace=_by_os("replace"), rename=_by_os("rename")),
             mock.patch.object(torch, "save", self._save),
         ):
             yield
@@ -1380,6 +1382,16 @@ class _Disk:
             return rename(source, target, **options)
 
         return renamed
+
+
+def _by_os(name):
+    """A method of ``Path`` that asks the function of this name in ``os`` whenever it is called."""
+
+    def method(self, target):
+        getattr(os, name)(self, target)
+        return type(self)(target)
+
+    return method
 
 
 _torch_save, _os_fsync = torch.save, os.fsync

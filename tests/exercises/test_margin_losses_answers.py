@@ -185,7 +185,7 @@ def arcface_with_a_root_of_zero(cosine, margin=0.5):
 def test_a_clamp_at_the_very_end_is_judged_by_its_slope(answer):
     """It hangs on the version of torch whether a clamp has the slope 0 or 1 at its border."""
     card = ex.arcface.check(answer)
-    assert card.state == "right" or "lets the ends through" in card.text
+    assert card.state == "right" or "may let the ends through" in card.text
 
 
 def arcface_in_float64(cosine, margin=0.5):
