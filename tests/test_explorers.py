@@ -31,7 +31,7 @@ def controls(monkeypatch):
 
 draws_without_a_kernel = pytest.mark.skipif(
     int(version("ipywidgets").partition(".")[0]) < 8,
-    reason="ipywidgets 7 draws in a kernel only: the chapters' runs hold it to that",
+    reason="ipywidgets 7 draws when IPython displays it, so in a kernel only",
 )
 
 

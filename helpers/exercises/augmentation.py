@@ -704,7 +704,7 @@ def _of_boxes(owner):
         "a box comes from one other image": bool(((owner == whom) | ~foreign).all()),
         "something is pasted": pasted,
         "what is pasted is a box": bool((tall * wide == halves.sum(dim=(1, 2))).all()),
-        "at a large alpha, all uncut boxes are as high": bool(
+        "at a large alpha, all uncut boxes are equally high": bool(
             len(uncut_heights) == 0 or uncut_heights.max() - uncut_heights.min() <= 2
         ),
         "an uncut box covers about 1 - λ": 0.38 < uncut < 0.62,
@@ -1171,15 +1171,12 @@ def _with_gradients(answer, *logits):
     logits = [one.clone().requires_grad_() for one in logits]
     value = answer(*logits)
     if not isinstance(value, torch.Tensor) or value.shape != () or not value.requires_grad:
-        none = Words("none, without a single value that depends on the logits")
-        return {
-            "value": value.detach() if isinstance(value, torch.Tensor) else value,
-            **dict.fromkeys(("gradient by clean", "gradient by first", "gradient by second"), none),
-        }
-    gradients = torch.autograd.grad(value, logits, allow_unused=True)
-    gradients = [Words("no gradient comes back") if g is None else g for g in gradients]
+        gradients = 3 * [Words("none, without a single value that depends on the logits")]
+    else:
+        gradients = torch.autograd.grad(value, logits, allow_unused=True)
+        gradients = [Words("no gradient comes back") if g is None else g for g in gradients]
     return {
-        "value": value.detach(),
+        "value": value.detach() if isinstance(value, torch.Tensor) else value,
         "gradient by clean": gradients[0],
         "gradient by first": gradients[1],
         "gradient by second": gradients[2],

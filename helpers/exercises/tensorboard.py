@@ -117,8 +117,8 @@ def kept_until_closed():
 
 
 @on_disk.mistake(
-    "Nothing counts for you. Without `global_step` every point is of step 0: the board draws no "
-    "curve, but a dot."
+    "Nothing counts for you. Without `global_step` every point is of step 0, and the board has no "
+    "curve to draw."
 )
 def it_counts():
     return {"[point.step for point in points]": [step for step, _ in enumerate((3.0, 2.0, 1.0))]}
@@ -589,9 +589,10 @@ def with_a_running_count(model, batches, optimizer, writer, epoch):
     writer.add_scalar("loss/epoch", mean, step - 1)
 
 
-def _epoch(model, batches, optimizer, writer, **do):
+def _epoch(model, batches, optimizer, writer, epoch, **do):
     """The reference with some of its decisions taken in another way."""
     losses, sizes, grads = [], [], {}
+    step_of = do.get("step", lambda i: epoch * len(batches) + i)
     for i, (images, labels) in enumerate(batches):
         loss = F.cross_entropy(model(images), labels)
         if not do.get("piles_up"):
@@ -599,12 +600,12 @@ def _epoch(model, batches, optimizer, writer, **do):
         loss.backward()
         grads = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
         optimizer.step()
-        writer.add_scalar("loss/batch", loss.item(), do["step"](i))
+        writer.add_scalar("loss/batch", loss.item(), step_of(i))
         losses.append(loss.item())
         sizes.append(len(labels))
     weights = do.get("weights", sizes)
     mean = sum(map(math.prod, zip(losses, weights, strict=False))) / sum(weights[: len(losses)])
-    last = do.get("last", do["step"](len(batches) - 1))
+    last = do.get("last", step_of(len(batches) - 1))
     writer.add_scalar("loss/epoch", mean, do.get("epoch_step", last))
     for name, grad in {} if do.get("silent") else grads.items():
         writer.add_histogram(f"gradient/{name}", do.get("logged", torch.clone)(grad), last)
@@ -616,19 +617,19 @@ def _epoch(model, batches, optimizer, writer, **do):
     "the epochs that have passed."
 )
 def begins_anew_each_epoch(model, batches, optimizer, writer, epoch):
-    _epoch(model, batches, optimizer, writer, step=lambda i: i)
+    _epoch(model, batches, optimizer, writer, epoch, step=lambda i: i)
 
 
 @train_epoch.mistake("You give no step, and a writer does not count: all points lie on step 0.")
 def without_a_step(model, batches, optimizer, writer, epoch):
-    _epoch(model, batches, optimizer, writer, step=lambda i: None)
+    _epoch(model, batches, optimizer, writer, epoch, step=lambda i: None)
 
 
 @train_epoch.mistake(
     "Your steps are one too high. The first batch of a training has none before it: it is step 0."
 )
 def counts_from_one(model, batches, optimizer, writer, epoch):
-    _epoch(model, batches, optimizer, writer, step=lambda i: epoch * len(batches) + i + 1)
+    _epoch(model, batches, optimizer, writer, epoch, step=lambda i: epoch * len(batches) + i + 1)
 
 
 @train_epoch.mistake(
@@ -637,8 +638,8 @@ def counts_from_one(model, batches, optimizer, writer, epoch):
     "so far."
 )
 def epoch_one_too_late(model, batches, optimizer, writer, epoch):
-    step, end = epoch * len(batches), (epoch + 1) * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, last=end)
+    end = (epoch + 1) * len(batches)
+    _epoch(model, batches, optimizer, writer, epoch, last=end)
 
 
 @train_epoch.mistake(
@@ -647,8 +648,7 @@ def epoch_one_too_late(model, batches, optimizer, writer, epoch):
     "`optimizer.zero_grad()` before `backward()`."
 )
 def gradients_pile_up(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, piles_up=True)
+    _epoch(model, batches, optimizer, writer, epoch, piles_up=True)
 
 
 @train_epoch.mistake(
@@ -657,8 +657,7 @@ def gradients_pile_up(model, batches, optimizer, writer, epoch):
 )
 def in_eval_mode(model, batches, optimizer, writer, epoch):
     model.eval()
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+    _epoch(model, batches, optimizer, writer, epoch)
 
 
 @train_epoch.mistake(
@@ -667,8 +666,7 @@ def in_eval_mode(model, batches, optimizer, writer, epoch):
 )
 def all_in_train_mode(model, batches, optimizer, writer, epoch):
     model.train()
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+    _epoch(model, batches, optimizer, writer, epoch)
 
 
 @train_epoch.mistake(
@@ -676,8 +674,7 @@ def all_in_train_mode(model, batches, optimizer, writer, epoch):
     "mode are in train mode from here on. Leave the modes as they are."
 )
 def ends_in_train_mode(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+    _epoch(model, batches, optimizer, writer, epoch)
     model.train()
 
 
@@ -686,8 +683,7 @@ def ends_in_train_mode(model, batches, optimizer, writer, epoch):
     "it is: whether it lies to one side of zero is a thing to see."
 )
 def of_the_sizes(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, logged=torch.abs)
+    _epoch(model, batches, optimizer, writer, epoch, logged=torch.abs)
 
 
 @train_epoch.mistake(
@@ -695,8 +691,7 @@ def of_the_sizes(model, batches, optimizer, writer, epoch):
     "weights go. Log `parameter.grad` as it is."
 )
 def of_the_steps(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, logged=torch.neg)
+    _epoch(model, batches, optimizer, writer, epoch, logged=torch.neg)
 
 
 @train_epoch.mistake(
@@ -704,8 +699,8 @@ def of_the_steps(model, batches, optimizer, writer, epoch):
     "counts for more than any other. Weight each batch with its size."
 )
 def mean_of_means(model, batches, optimizer, writer, epoch):
-    step, ones = epoch * len(batches), [1] * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, weights=ones)
+    ones = [1] * len(batches)
+    _epoch(model, batches, optimizer, writer, epoch, weights=ones)
 
 
 @train_epoch.mistake(
@@ -713,9 +708,9 @@ def mean_of_means(model, batches, optimizer, writer, epoch):
     "to. Asked for is the mean of the losses that were met on the way."
 )
 def measured_afterwards(model, batches, optimizer, writer, epoch):
-    step, last = epoch * len(batches), (epoch + 1) * len(batches) - 1
+    last = (epoch + 1) * len(batches) - 1
     quiet = _Renaming(writer, "loss/batch", only="loss/batch")
-    _epoch(model, batches, optimizer, quiet, step=lambda i: step + i)
+    _epoch(model, batches, optimizer, quiet, epoch)
     images, labels = (torch.cat(part) for part in zip(*batches, strict=True))
     with torch.no_grad():
         writer.add_scalar("loss/epoch", F.cross_entropy(model(images), labels), last)
@@ -727,8 +722,7 @@ def measured_afterwards(model, batches, optimizer, writer, epoch):
     "begun."
 )
 def epochs_as_steps(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, epoch_step=epoch)
+    _epoch(model, batches, optimizer, writer, epoch, epoch_step=epoch)
 
 
 @train_epoch.mistake(
@@ -737,8 +731,7 @@ def epochs_as_steps(model, batches, optimizer, writer, epoch):
     "the last batch after the loop."
 )
 def gradients_are_gone(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, silent=True)
+    _epoch(model, batches, optimizer, writer, epoch, silent=True)
     optimizer.zero_grad()
 
 
@@ -747,8 +740,7 @@ def gradients_are_gone(model, batches, optimizer, writer, epoch):
     'give each `parameter.grad` that is not `None` to `add_histogram`, as `"gradient/<name>"`.'
 )
 def without_histograms(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i, silent=True)
+    _epoch(model, batches, optimizer, writer, epoch, silent=True)
 
 
 @train_epoch.mistake(
@@ -756,8 +748,7 @@ def without_histograms(model, batches, optimizer, writer, epoch):
     "another file: one for every epoch."
 )
 def closes(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    _epoch(model, batches, optimizer, writer, step=lambda i: step + i)
+    _epoch(model, batches, optimizer, writer, epoch)
     writer.close()
 
 
@@ -1475,12 +1466,10 @@ def _steady(kind):
         moved[:8] = 5.0
     elif kind == "fewer move":
         moved[:4] = 5.0
-    elif kind == "spread":  # the mean stays
+    elif kind in ("spread", "early"):  # the mean stays
         moved = 1.5 * weight
     elif kind == "one runs away":  # the mean moves, and so does the first bin that is stored
         moved[0] = -1000.0
-    elif kind == "early":
-        moved = 1.5 * weight
     between = moved if kind == "early" else weight
     return [(weight, gradient), (between, gradient), (moved, gradient)]
 
@@ -1683,7 +1672,7 @@ def the_last_two(folder):
     "1 in 100 is not fewer than 1 in 100. Where exactly so many have left, the layer is learning."
 )
 def one_in_a_hundred_is_stuck(folder):
-    return _by_gradient(folder, dead=_always_zero, least=0.0100001)
+    return _by_gradient(folder, dead=_always_zero, least=0.011)
 
 
 @diagnose.mistake(
@@ -1889,6 +1878,15 @@ def _descent(rate, writer):
     return loss
 
 
+def _in_folders(folder, rates, name):
+    """A run for each rate; ``name`` is a format for its folder's name."""
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, name.format(rate))) as writer:
+            losses.append(_descent(rate, writer))
+    return losses
+
+
 @sweep.also_right
 def named_by_time_too(folder, rates):
     losses = []
@@ -1942,11 +1940,7 @@ def beside_the_folder(folder, rates):
     "was used, and two such rates can share a folder. Write `{rate}`."
 )
 def six_digits(folder, rates):
-    losses = []
-    for rate in rates:
-        with SummaryWriter(Path(folder, f"rate={rate:g}")) as writer:
-            losses.append(_descent(rate, writer))
-    return losses
+    return _in_folders(folder, rates, "rate={:g}")
 
 
 @sweep.mistake(
@@ -1971,11 +1965,7 @@ def each_rate_once(folder, rates):
     "again. Write the rate as it is."
 )
 def rounded_names(folder, rates):
-    losses = []
-    for rate in rates:
-        with SummaryWriter(Path(folder, f"rate={rate:.2f}")) as writer:
-            losses.append(_descent(rate, writer))
-    return losses
+    return _in_folders(folder, rates, "rate={:.2f}")
 
 
 @sweep.mistake(
@@ -2018,11 +2008,7 @@ def by_add_scalars(folder, rates):
     "1e-03. Write `{rate}`."
 )
 def one_digit(folder, rates):
-    losses = []
-    for rate in rates:
-        with SummaryWriter(Path(folder, f"rate={rate:.0e}")) as writer:
-            losses.append(_descent(rate, writer))
-    return losses
+    return _in_folders(folder, rates, "rate={:.0e}")
 
 
 class _Sorting:
@@ -2242,8 +2228,8 @@ def keeps_nan(folder):
 
 
 @best.mistake(
-    "You sort with a `nan` among the values. Nothing is larger or smaller than it, so the order on "
-    "both sides of it is left to chance. Leave such values out first."
+    "You sort with a `nan` among the values. Nothing is larger or smaller than it, so what comes "
+    "out depends on where it stood. Leave such values out first."
 )
 def sorts_nan(folder):
     points = boards.scalars(folder, "accuracy/validation")
