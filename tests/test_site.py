@@ -119,6 +119,7 @@ def test_a_site_takes_the_place_of_the_former_one_whole_and_leaves_nothing_else(
     ("source", "said"),
     [
         ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("half = 0.5\nassert half > 1", "AssertionError at 'assert half > 1'"),
         ("import os\nos._exit(3)", "it ended the kernel"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +62,7 @@ async def _execute(nb: NotebookNode, name: str, room: Path) -> None:
     try:
         await client.async_execute()
     except CellExecutionError as error:
-        problem = f"{error.ename}: {error.evalue}"
+        problem = f"{error.ename}: {error.evalue}" if error.evalue else _without_words(error)
     except CellTimeoutError:
         problem = f"it took longer than {SECONDS_A_CELL} seconds"
     except DeadKernelError:
@@ -73,6 +74,13 @@ async def _execute(nb: NotebookNode, name: str, room: Path) -> None:
         f"{name}: cell {client.running!r} stopped the build: {problem}. Run the notebook, mend the "
         "cell, and build again; the site is as it was"
     )
+
+
+def _without_words(error: CellExecutionError) -> str:
+    """The name of an error that says nothing, as ``assert`` raises it, and the line it is from."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", error.traceback)
+    lines = re.findall(r"^-+> \d+ (.*)$", plain, re.MULTILINE)
+    return f"{error.ename} at {lines[0].strip()!r}" if lines else error.ename
 
 
 class _Client(NotebookClient):
