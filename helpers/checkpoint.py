@@ -51,8 +51,8 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
     leaves the unfinished file behind, hidden beside ``path`` and ending in ``.tmp``.
 
     Raises ``CheckpointError`` if the system does not let it write (a full disk, a missing
-    permission), and, naming the place, for what ``torch.load`` refuses by default: NumPy's scalars
-    and arrays, paths, objects of own classes.
+    permission), for what is nested too deep for a pickle, and, naming the place, for what
+    ``torch.load`` refuses by default: NumPy's scalars and arrays, paths, objects of own classes.
     """
     path = Path(path)
     around = sys.exc_info()[1]
@@ -66,7 +66,10 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
             read(unfinished)
             os.replace(unfinished, path)
     except Exception as error:  # pickling runs the values' own code
-        why = _system_error(error, around) or _refused(state) or _first_line(error)
+        if isinstance(error, RecursionError):
+            why = "a part is nested too deep for a pickle. Save flatter lists and dicts"
+        else:
+            why = _system_error(error, around) or _refused(state) or _first_line(error)
         raise CheckpointError(
             f"{path} was not written, and what was there before is as it was: {why}"
         ) from error
@@ -359,7 +362,7 @@ def _refused(state: Mapping[str, Any]) -> str:
     """What can't be in a checkpoint, and where in the state it is, or ""."""
     try:
         leaf = next((leaf for leaf in _leaves(state) if not _survives(leaf[1])), None)
-    except RecursionError:  # it is too deep for a pickle too
+    except RecursionError:  # a pickle may go deeper
         leaf = None
     if leaf is None:
         return ""

@@ -330,7 +330,7 @@ def test_what_is_too_deep_for_a_pickle_is_refused(path, refused):
     deep = [np.ones(2)] if refused else []
     for _ in range(100_000):
         deep = [deep]
-    with nothing_changes(path.parent), pytest.raises(CheckpointError, match="recursion"):
+    with nothing_changes(path.parent), pytest.raises(CheckpointError, match="nested too deep"):
         checkpoint.save(path, deep=deep)
     while isinstance(deep, list) and deep:  # freed one by one: at once it takes as deep a stack
         deep = deep[0]
@@ -461,12 +461,12 @@ def test_bytes_before_or_after_a_file_never_give_wrong_values(
 
 
 def test_two_files_in_one_are_neither_of_them(path, good, tmp_path):
-    """zipfile checks the second; torch finds its way by numbers that fit the first."""
+    """zipfile checks the second, from Python 3.14 on both; torch goes by numbers of the first."""
     _, content = good
     other = tmp_path / "other.pt"
     checkpoint.save(other, weights=torch.zeros(40), more=torch.zeros(3, 3), log=[1, 2.5, "a"])
     path.write_bytes(other.read_bytes() + content)
-    with pytest.raises(DamagedError, match="none of torch.save"):
+    with pytest.raises(DamagedError, match="none of torch.save|Corrupt zip64"):
         checkpoint.load(path)
 
 
