@@ -201,6 +201,14 @@ def test_the_generated_parts_are_up_to_date():
     assert list(authoring.outdated(ROOT)) == [], "run `python -m helpers stamp`"
 
 
+@pytest.mark.parametrize("command", ["check", "format --check"])
+def test_ruff_has_nothing_to_say_about_a_module(command):
+    modules = [str(path) for path in files() if path.suffix == ".py"]
+    ruff = [sys.executable, "-m", "ruff", *command.split(), "--no-cache", "--quiet"]
+    done = subprocess.run([*ruff, *modules], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_each_chapter_has_a_notebook_and_each_notebook_is_a_chapter():
     notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert notebooks == {chapter.stem for chapter in CHAPTERS}
