@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
+
+from helpers.kernel import options
 
 SECONDS = 120
 
@@ -69,10 +70,7 @@ def kernel(folder: Path, **environment: str) -> Iterator[Kernel]:
     """A kernel with ``folder`` as its working directory and for all that it writes elsewhere."""
     for name in ("tmp", "ipython"):
         (folder / name).mkdir(exist_ok=True)
-    manager = KernelManager(
-        kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
-        connection_file=str(folder / "kernel.json"),
-    )
+    manager = KernelManager(**options(folder))
     variables = {
         **{k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "PYTHONWARNINGS"))},
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder / "tmp")),

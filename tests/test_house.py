@@ -53,7 +53,7 @@ FLOORS = {
     "exercises": 5,
 }
 # Commands around the course: they import what they like, and no room imports them.
-COMMANDS = {"__main__", "authoring", "checkout", "claims", "drift", "lab", "site"}
+COMMANDS = {"__main__", "authoring", "checkout", "claims", "drift", "kernel", "lab", "site"}
 
 
 def files() -> list[Path]:

@@ -17,10 +17,9 @@ from typing import Literal
 
 import nbformat
 from jupyter_client.blocking import BlockingKernelClient
-from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import KernelManager
 
-from helpers import claims
+from helpers import claims, kernel
 from helpers.checkout import CourseError
 from helpers.claims import Claim
 from helpers.drift.recorder import Note
@@ -133,11 +132,7 @@ class _Room:
 
     @contextmanager
     def _kernel(self) -> Iterator[tuple[KernelManager, BlockingKernelClient]]:
-        # Without kernel folders, "python3" is the running interpreter whatever a user installed.
-        manager = KernelManager(
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
-            connection_file=str(self.path / "kernel.json"),
-        )
+        manager = KernelManager(**kernel.options(self.path))
         manager.start_kernel(
             cwd=str(self.path / "work"),
             env=self._environment(),

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from helpers import kernel
 from helpers.checkout import CourseError
 
 COURSE = Path(__file__).resolve().parents[2]
@@ -95,11 +95,7 @@ class _Client(NotebookClient):
         self.environment = _environment(room)
 
     def create_kernel_manager(self) -> AsyncKernelManager:
-        # Without kernel folders, "python3" is the running interpreter whatever a user installed.
-        self.km = AsyncKernelManager(
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[]),
-            connection_file=str(self.room / "kernel.json"),
-        )
+        self.km = AsyncKernelManager(**kernel.options(self.room))
         return self.km
 
     async def async_start_new_kernel(self, **options) -> None:

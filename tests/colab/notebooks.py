@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 
@@ -30,8 +31,8 @@ class ColabRoom(Room):
         own = {name: self.environment[name] for name in names}
         self.environment = {**machine.environment, **own, **variables}
 
-    def kernels(self) -> KernelSpecManager:
-        return OneKernel(self.machine.python)
+    def kernel(self) -> dict[str, Any]:
+        return super().kernel() | {"kernel_spec_manager": OneKernel(self.machine.python)}
 
     def startup(self) -> str:
         return f"""\

@@ -18,11 +18,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import nbmake.nb_run
 import psutil
-from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 from nbmake.nb_result import NotebookError, NotebookResult
 from nbmake.nb_run import NotebookRun
 
+from helpers import kernel
 from tests.notebooks import boards
 
 ROOT = Path(__file__).parents[2]
@@ -151,9 +152,9 @@ class Room:
             return []
         return [json.loads(line) for line in self.journal.read_text("utf-8").splitlines()]
 
-    def kernels(self) -> KernelSpecManager:
-        """Where "python3" is the running interpreter, whatever kernels a user has installed."""
-        return KernelSpecManager(kernel_dirs=[])
+    def kernel(self) -> dict[str, Any]:
+        """The arguments of the kernel's manager."""
+        return kernel.options(self.path)
 
     def startup(self) -> str:
         """What the kernel runs before the first cell."""
@@ -221,10 +222,7 @@ class WatchedClient(NotebookClient):
         self.room = room
 
     def create_kernel_manager(self) -> AsyncKernelManager:
-        self.km = AsyncKernelManager(
-            kernel_spec_manager=self.room.kernels(),
-            connection_file=str(self.room.path / "kernel.json"),
-        )
+        self.km = AsyncKernelManager(**self.room.kernel())
         return self.km
 
     async def async_start_new_kernel(self, **options) -> None:
