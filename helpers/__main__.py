@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from helpers import checkout
-from helpers.chapters import CHAPTERS, Chapter
+from chapters import CHAPTERS, Chapter
 from helpers.checkout import CourseError
 
 
@@ -125,13 +125,13 @@ def _reset(options: argparse.Namespace) -> int:
 
 
 def _stamp(options: argparse.Namespace) -> int:
-    from helpers import authoring
+    from tools import stamp
 
     folder = checkout.root()
     if not options.check:
-        authoring.stamp(folder)
+        stamp.stamp(folder)
         return 0
-    names = [path.relative_to(folder).as_posix() for path in authoring.outdated(folder)]
+    names = [path.relative_to(folder).as_posix() for path in stamp.outdated(folder)]
     for name in names:
         print(f"{name} is out of date: run `python -m helpers stamp`")
     return 1 if names else 0
@@ -155,11 +155,11 @@ def _drift(options: argparse.Namespace) -> int:
 
 
 def _adopt(options: argparse.Namespace) -> int:
-    from helpers import authoring
+    from tools import stamp
 
     folder = checkout.root()
     repository = checkout.to_adopt(folder, options.url, options.branch)
-    authoring.adopt(folder, repository)
+    stamp.adopt(folder, repository)
     print(f"The links lead to {repository.url}, branch {repository.branch}.")
     return 0
 

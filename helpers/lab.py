@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from helpers.chapters import CHAPTERS, Chapter
+from chapters import CHAPTERS, Chapter
 from helpers.checkout import CourseError
 
 

@@ -13,9 +13,9 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from helpers import authoring, checkout
-from helpers.chapters import CHAPTERS
-from tests.colab import environment
+from tools import repository, stamp
+from chapters import CHAPTERS
+from tests.long.colab import environment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,7 +31,7 @@ WORKFLOWS = sorted(path.stem for path in (ROOT / ".github" / "workflows").glob("
 NEWEST_PYTHON = 14  # the minor version of the newest Python that torch has wheels for
 OLDEST_PACKAGES = """\
 python3 -m pip install -q packaging tomli
-python3 -m tests.versions > "$RUNNER_TEMP/floors.txt"
+python3 -m tests.long.versions > "$RUNNER_TEMP/floors.txt"
 grep ^torch "$RUNNER_TEMP/floors.txt" > "$RUNNER_TEMP/torch.txt\""""
 
 # A room imports only rooms of lower floors. On floor 0 is what everybody may import.
@@ -168,7 +168,7 @@ def test_a_job_runs_the_chapters_with_colabs_versions_and_its_python():
     cpu, run = (step["run"] for step in job["steps"] if "run" in step)
     assert cpu.strip() == block("cpu")
     folder = '"$RUNNER_TEMP/colab"'
-    assert f"-m tests.colab {folder}" in run
+    assert f"-m tests.long.colab {folder}" in run
     assert f"{environment.VARIABLE}={folder} .venv/bin/python -m pytest -n 2 -m colab" in run
     pythons = [step["with"]["python-version"] for step in job["steps"] if "with" in step]
     assert pythons == [environment.PYTHON]
@@ -198,7 +198,7 @@ def commands(job: dict) -> set[str]:
 
 
 def test_the_generated_parts_are_up_to_date():
-    assert list(authoring.outdated(ROOT)) == [], "run `python -m helpers stamp`"
+    assert list(stamp.outdated(ROOT)) == [], "run `python -m helpers stamp`"
 
 
 @pytest.mark.parametrize("command", ["check", "format --check"])
@@ -317,8 +317,8 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        *("helpers", "helpers.exercises", "helpers.authoring", "helpers.lab", "helpers.__main__"),
-        *("helpers.claims", "helpers.drift.running", "helpers.drift.listing", "helpers.site"),
+        *("helpers", "helpers.exercises", "tools.stamp", "helpers.lab", "helpers.__main__"),
+        *("tools.claims", "tools.drift.running", "tools.drift.listing", "tools.site"),
     ],
 )
 def test_what_needs_no_torch_imports_no_torch(module):

@@ -1,29 +1,7 @@
-"""Exercises that answer back: not only *wrong*, but *which* mistake it was.
+"""The verdict on an answer: not tried, right, or wrong, and then *which* mistake it is.
 
-An exercise is written in its chapter's room, top to bottom:
-
-    double = Exercise("room.double", title="Twice", stars=1, minutes=2, ask="…", takeaway="…",
-                      hints=("…",), cases=lambda: [Case("a vector", torch.ones(3))])
-
-    @double.starter
-    def double(x):
-        "Return twice x."
-        ...
-
-    @double.reference
-    def double(x):
-        return 2 * x
-
-    @double.also_right
-    def by_adding(x):
-        return x + x
-
-    @double.mistake("You square `x`. Twice `x` is `x + x`.")
-    def squares(x):
-        return x**2
-
-The exercise has the name of the answer. As with ``property.setter``, the decorators of starter and
-reference give the exercise back, so that its name goes on meaning the exercise.
+An ``Exercise`` runs an answer beside a reference solution and beside known mistakes. How a chapter
+writes one is told in ``helpers.exercises.notation``.
 """
 
 from __future__ import annotations
@@ -66,76 +44,52 @@ class Case:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer that people give, and the sentence that explains it."""
+    """A wrong answer that people give, and the sentence that explains it.
 
-    answer: Callable
+    ``make`` gives the answer. For a prediction, that is a value; of a dict it may hold a part, and
+    the rest is then right.
+    """
+
     says: str
+    make: Callable[[], Any]
 
 
 class Exercise:
     """A question whose answer is a function or a class.
 
-    ``cases`` makes the arguments anew at each call, from a fixed random seed. By default an answer
-    is called on them, and compared are what it returns and how it leaves its arguments. A function
-    given to ``observe`` takes the place of that call; compared is then what it returns. Every run
-    of every answer starts from the same random seed, and ``seconds`` bounds one run on one case.
+    ``name`` is the chapter's and the answer's, as in "losses.huber". ``cases`` makes the arguments
+    anew at each call, from a fixed random seed. By default an answer is called on them, and
+    compared are what it returns and how it leaves its arguments. A function given as ``observe``
+    takes the place of that call, as ``observe(answer, *case.arguments)``; compared is then what it
+    returns. Every run of every answer starts from the same random seed, and ``seconds`` bounds one
+    run on one case. ``given`` makes the program that stands in the reader's cell at first, if that
+    is a program with bugs in it; ``start`` then says where to begin.
     """
 
     def __init__(
         self,
         name: str,
+        reference: Callable,
         *,
         title: str,
         stars: int,
         minutes: int,
-        ask: str,
         takeaway: str,
         hints: Sequence[str],
         cases: Callable[[], Iterable[Case]],
-        help: Sequence[tuple[str, str]] = (),
+        mistakes: Sequence[Mistake] = (),
+        observe: Callable | None = None,
+        given: Callable[[], Any] | None = None,
         start: str = "",
         seconds: float = 10.0,
     ):
-        self.name, self.title, self.stars, self.minutes = name, title, stars, minutes
-        self.ask, self.takeaway = textwrap.dedent(ask).strip(), takeaway
-        self.hints, self.help, self.start = tuple(hints), tuple(help), start
-        self.cases, self.seconds = cases, seconds
-        self.mistakes: list[Mistake] = []
-        self.alternatives: list[Callable] = []
-        self._observe: Callable = _call
+        self.name, self.reference = name, reference
+        self.title, self.stars, self.minutes = title, stars, minutes
+        self.takeaway, self.hints, self.mistakes = takeaway, tuple(hints), tuple(mistakes)
+        self.given, self.start, self.seconds = given, start, seconds
+        self.cases, self._observe = cases, observe or _call
         self._known: dict[Callable, list[Outcome]] = {}
         self._hints_shown = 0
-
-    # Written by the chapter's room
-
-    def starter(self, function: Callable) -> Exercise:
-        """What the reader's cell holds at first: a stub, or a program with a bug in it."""
-        self._starter = function
-        return self
-
-    def reference(self, function: Callable) -> Exercise:
-        """The reference solution: every answer is right that does the same on all cases."""
-        self._reference = function
-        return self
-
-    def also_right(self, function: Callable) -> Callable:
-        """Another right answer, by a different way; the tests hold the check to it."""
-        self.alternatives.append(function)
-        return function
-
-    def mistake(self, says: str) -> Callable[[Callable], Callable]:
-        """A known wrong answer. Whoever hands in what behaves like it is told ``says``."""
-
-        def add(function: Callable) -> Callable:
-            self.mistakes.append(Mistake(function, says))
-            return function
-
-        return add
-
-    def observe(self, function: Callable) -> Callable:
-        """How an answer is tried: ``function(answer, *case.arguments)`` gives what is compared."""
-        self._observe = function
-        return function
 
     # Used by the reader
 
@@ -173,50 +127,27 @@ class Exercise:
 
     def solution(self) -> Card:
         """A solution, as it stands in the tests of this course."""
-        return Card("solution", self.title, self.takeaway, code=source_of(self._reference))
+        return Card("solution", self.title, self.takeaway, code=source_of(self.reference))
 
     def __repr__(self) -> str:
         return f"<exercise {self.name} {'★' * self.stars}: .check(answer), .hint(), .solution()>"
 
-    # Used by the notebooks' generator and by the tests
+    @property
+    def chapter(self) -> str:
+        return self.name.partition(".")[0]
 
     @property
     def short_name(self) -> str:
         return self.name.partition(".")[2]
 
     @property
-    def answer_untouched(self) -> Any:
-        return self._starter
+    def right(self) -> Any:
+        """A right answer: the reference; for a prediction, the value that it gives."""
+        return self.reference
 
-    @property
-    def answer_right(self) -> Any:
-        return self._reference
-
-    def answer_of(self, function: Callable) -> Any:
-        """The answer that a function of the room stands for: here, the function itself."""
-        return function
-
-    def prompt_cell(self) -> str:
-        """The markdown of the cell that asks."""
-        parts = [
-            f"### {'★' * self.stars} {self.title} · {self.minutes} min",
-            self.ask,
-            f"*Stuck?* Run `ex.{self.short_name}.hint()` in a new cell, more than once if you "
-            f"like; `ex.{self.short_name}.solution()` shows a solution.",
-        ]
-        parts += [
-            f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
-            for summary, text in self.help
-        ]
-        return "\n\n".join(parts)
-
-    def starter_cell(self) -> str:
-        """The code of the cell in which the reader answers."""
-        return f"{source_of(self._starter)}\n\n\n{self._check_line}"
-
-    def solved_cell(self) -> str:
-        """The same cell with the reference solution in it."""
-        return f"{source_of(self._reference)}\n\n\n{self._check_line}"
+    def answer_of(self, mistake: Mistake) -> Any:
+        """The whole answer that makes a mistake."""
+        return mistake.make()
 
     @property
     def _check_line(self) -> str:
@@ -236,52 +167,55 @@ class Exercise:
         outcomes = self._outcomes(answer, self.seconds)
         if all(_is_blank(outcome, answer) for outcome in outcomes):
             return self._todo(self._first_step())
-        expected = self._known_outcomes(self._reference)
+        expected = self._outcomes_of(self.reference)
         differences = [
             _outcome_difference(wanted, got)
             for wanted, got in zip(expected, outcomes, strict=False)
         ]
         if not any(differences):
             return Card("right", self.title, self.takeaway)
-        return self._recognised(answer, outcomes) or self._first_failure(
+        return self._recognised(answer, expected, outcomes) or self._first_failure(
             answer, expected, outcomes, differences
         )
 
     def _is_nearly(self, expected: list[Outcome], outcomes: list[Outcome]) -> bool:
         """Whether the answer does what is wanted, in numbers that are not exact enough."""
         return len(expected) == len(outcomes) and all(
-            _same_behaviour(wanted, got, "", "", roughly=True)
+            _same_behaviour(wanted, wanted, got, "", "", roughly=True)
             for wanted, got in zip(expected, outcomes, strict=True)
         )
 
     def _unfinished(self, answer: Any) -> str:
         """Why the answer counts as not tried yet, or ""."""
-        if answer is ...:
+        if answer is ... or (self.given and _same_code(answer, self._program_given)):
             return self._first_step()
-        if _same_code(answer, self._starter):
-            return self._first_step()
-        if isinstance(answer, type):
-            still = _open_methods(answer, self._starter)
-            return f"`{still[0]}` still has its `...`." if still else ""
-        return (
-            self._first_step() if any(_is_stub(part) for _, part in _functions_of(answer)) else ""
-        )
+        parts = _functions_of(answer)
+        if not isinstance(answer, type):
+            return self._first_step() if any(_is_open(part) for _, part in parts) else ""
+        asked = dict(_functions_of(self.reference))
+        still = [name for name, part in parts if name in asked and _is_open(part)]
+        return f"`{still[0]}` still has its `...`." if still else ""
+
+    @functools.cached_property
+    def _program_given(self) -> Any:
+        return self.given()
 
     def _refusal(self, answer: Any) -> str:
         """Why the answer cannot even be tried, or ""."""
         if callable(answer):
             return ""
-        thing = "class" if isinstance(self._reference, type) else "function"
+        thing = "class" if isinstance(self.reference, type) else "function"
         return (
             f"Hand in the {thing} itself, without calling it: `{self._check_line}`. "
             f"You handed in {kind_of(answer)}."
         )
 
-    def _known_outcomes(self, function: Callable) -> list[Outcome]:
-        """What the reference or a mistake of the room does: always the same, so tried out once."""
-        if function not in self._known:
-            self._known[function] = self._outcomes(self.answer_of(function), _PATIENCE)
-        return self._known[function]
+    def _outcomes_of(self, known: Callable | Mistake) -> list[Outcome]:
+        """What the reference or a known mistake does: always the same, so tried out once."""
+        if known not in self._known:
+            answer = self.answer_of(known) if isinstance(known, Mistake) else self.right
+            self._known[known] = self._outcomes(answer, _PATIENCE)
+        return self._known[known]
 
     def _outcomes(self, answer: Any, seconds: float) -> list[Outcome]:
         outcomes = []
@@ -299,18 +233,20 @@ class Exercise:
         runtime.seed(0)
         return list(self.cases())
 
-    def _recognised(self, answer: Any, outcomes: list[Outcome]) -> Card | None:
+    def _recognised(
+        self, answer: Any, expected: list[Outcome], outcomes: list[Outcome]
+    ) -> Card | None:
         """The card of the known mistake that behaves as this answer does on every case.
 
         Its numbers need only be roughly the same: the answer may add up in another order.
         """
         for roughly in (False, True):
             for mistake in self.mistakes:
-                known = self._known_outcomes(mistake.answer)
-                names = _name_of(mistake.answer), _name_of(answer)
+                known = self._outcomes_of(mistake)
+                names = _name_of(self.reference), _name_of(answer)
                 if len(known) == len(outcomes) and all(
-                    _same_behaviour(theirs, ours, *names, roughly=roughly)
-                    for theirs, ours in zip(known, outcomes, strict=True)
+                    _same_behaviour(right, theirs, ours, *names, roughly=roughly)
+                    for right, theirs, ours in zip(expected, known, outcomes, strict=False)
                 ):
                     return self._wrong(mistake.says)
         return None
@@ -349,7 +285,7 @@ class Exercise:
         return f"Trying your answer raised {said}."
 
     def _form(self) -> str:
-        return f"{self.short_name}{inspect.signature(self._starter)}"
+        return f"{self.short_name}{inspect.signature(self.reference)}"
 
     def _first_step(self) -> str:
         if self.start:
@@ -369,36 +305,27 @@ class Exercise:
 class Prediction(Exercise):
     """A question whose answer is a value that the reader commits to before the experiment runs.
 
-    The functions of the room (solution, mistakes) *run* and give that value; nothing is a constant.
-    ``blank`` is the right-hand side that the reader fills in.
+    The reference is the experiment: a function that runs and gives that value.
     """
 
-    def __init__(self, name: str, *, blank: str = "...", **facts: Any):
-        super().__init__(name, cases=lambda: [Case("your prediction")], **facts)
-        self.blank = blank
-        self._observe = lambda value: value
+    def __init__(self, name: str, reference: Callable, **facts: Any):
+        cases = [Case("your prediction")]
+        super().__init__(name, reference, cases=lambda: cases, observe=_itself, **facts)
+
+    @functools.cached_property
+    def right(self) -> Any:
+        return _run(self.reference)
+
+    def answer_of(self, mistake: Mistake) -> Any:
+        value = _run(mistake.make)
+        return {**self.right, **value} if type(value) is dict else value
 
     @property
-    def answer_untouched(self) -> Any:
-        return eval(self.blank)
-
-    @property
-    def answer_right(self) -> Any:
-        return _value_of(self._reference)
-
-    def answer_of(self, function: Callable) -> Any:
-        """The value that the function gives. A mistake may give a part of the prediction's dict:
-        the rest of its answer is then right."""
-        value = _value_of(function)
-        return {**_value_of(self._reference), **value} if type(value) is dict else value
-
-    def starter_cell(self) -> str:
-        return f"{self.short_name} = {self.blank}\n{self._check_line}"
-
-    def solved_cell(self) -> str:
-        experiment = source_of(self._reference)
-        run_it = f"{self.short_name} = {self._reference.__name__}()"
-        return f"{experiment}\n\n\n{run_it}\n{self._check_line}"
+    def blank(self) -> str:
+        """What the reader's cell holds at first, as it shows the form of the answer."""
+        if type(self.right) is not dict:
+            return "..."
+        return "{" + ", ".join(f"{key!r}: ..." for key in self.right) + "}"
 
     def _unfinished(self, answer: Any) -> str:
         if answer is ...:
@@ -409,9 +336,11 @@ class Prediction(Exercise):
     def _refusal(self, answer: Any) -> str:
         return ""
 
-    def _recognised(self, answer: Any, outcomes: list[Outcome]) -> Card | None:
+    def _recognised(
+        self, answer: Any, expected: list[Outcome], outcomes: list[Outcome]
+    ) -> Card | None:
         for mistake in self.mistakes:
-            value = _value_of(mistake.answer)
+            value = _run(mistake.make)
             of_answer = answer
             if type(value) is dict and type(answer) is dict:
                 of_answer = {key: answer[key] for key in value if key in answer}
@@ -433,9 +362,12 @@ class Prediction(Exercise):
         )
 
 
-@functools.cache
-def _value_of(experiment: Callable) -> Any:
-    """What an experiment of a room gives; an error in it is the room's own and is raised."""
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _run(experiment: Callable[[], Any]) -> Any:
+    """What an experiment of a chapter gives; an error in it is the chapter's own and is raised."""
     outcome = run(experiment, seed=0, seconds=_PATIENCE)
     if outcome.error is not None:
         raise outcome.error
@@ -452,22 +384,8 @@ _NOTED = {"wrong": "tried", "right": "right"}
 
 def source_of(thing: Callable) -> str:
     """The source of a function or class, without its decorators."""
-    thing = inspect.unwrap(thing)
-    if isinstance(thing, type):
-        return _source_of_class(thing)
-    text = textwrap.dedent(inspect.getsource(thing))
-    return _without_decorators(text, ast.parse(text).body[0])
-
-
-def _source_of_class(cls: type) -> str:
-    # `inspect.getsource` looks a class up by its name, and a room has several of one name.
-    text = inspect.getsource(inspect.getmodule(cls))
-    line = _functions_of(cls)[0][1].__code__.co_firstlineno
-    found = (node for node in ast.parse(text).body if node.lineno <= line <= node.end_lineno)
-    return _without_decorators(text, next(found))
-
-
-def _without_decorators(text: str, node: ast.stmt) -> str:
+    text = textwrap.dedent(inspect.getsource(inspect.unwrap(thing)))
+    node = ast.parse(text).body[0]
     return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
 
 
@@ -523,13 +441,26 @@ def _sentence(found: Difference) -> str:
 
 
 def _same_behaviour(
-    theirs: Outcome, ours: Outcome, their_name: str, our_name: str, *, roughly: bool
+    right: Outcome,
+    theirs: Outcome,
+    ours: Outcome,
+    their_name: str,
+    our_name: str,
+    *,
+    roughly: bool,
 ) -> bool:
+    """Whether an answer (``ours``) does what a known one does (``theirs``) on a case.
+
+    Where the right answer raises an error of that type too, its words are the reader's choice.
+    Elsewhere they come from torch or Python and tell one mistake from another.
+    """
     if theirs.error is None and ours.error is None:
         found = difference(theirs.value, ours.value, roughly=roughly)
         return not (found or _argument_difference(theirs, ours, roughly))
     if type(theirs.error) is not type(ours.error):
         return False
+    if type(right.error) is type(ours.error):
+        return True
     return _normal(theirs.error, their_name) == _normal(ours.error, our_name)
 
 
@@ -581,24 +512,9 @@ def _items_of(answer: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def _same_code(answer: Any, starter: Any) -> bool:
-    ours, theirs = _functions_of(answer), _functions_of(starter)
+def _same_code(answer: Any, given: Any) -> bool:
+    ours, theirs = _functions_of(answer), _functions_of(given)
     return bool(theirs) and _written(ours) == _written(theirs)
-
-
-def _open_methods(answer: type, starter: type) -> list[str]:
-    """The methods that the starter leaves open and the answer has not filled."""
-    given = _written(_functions_of(starter))
-    ours = _written(_functions_of(answer))
-    stubs = {name for name, part in _functions_of(answer) if _is_stub(part)}
-    return [
-        name
-        for name, text in given.items()
-        if _OPEN in text and (name in stubs or ours.get(name) == text)
-    ]
-
-
-_OPEN = ast.dump(ast.parse("...").body[0])
 
 
 def _written(functions: list[tuple[str, FunctionType]]) -> dict[str, str]:
@@ -612,20 +528,19 @@ def _written(functions: list[tuple[str, FunctionType]]) -> dict[str, str]:
     return written
 
 
-def _blank(): ...
+def _is_open(function: FunctionType) -> bool:
+    """Whether a function holds nothing yet but its ``...`` (or ``pass``) and the call of super."""
+    try:
+        body = ast.parse(source_of(function)).body[0].body
+    except (OSError, SyntaxError, AttributeError):  # nowhere to be read, or a lambda
+        return False
+    texts = [ast.unparse(statement) for statement in body if not _is_docstring(statement)]
+    own = [text for text in texts if not text.startswith("super().__init__(")]
+    return set(own) <= {"...", "pass"} and (bool(own) or not texts)
 
 
-def _blank_with_docstring():
-    """A docstring moves the other constants by one place."""
-
-
-_BLANK_CODES = {inspect.unwrap(part).__code__.co_code for part in (_blank, _blank_with_docstring)}
-
-
-def _is_stub(function: FunctionType) -> bool:
-    code = function.__code__
-    constants = [constant for constant in code.co_consts if constant is not function.__doc__]
-    return code.co_code in _BLANK_CODES and set(constants) <= {None}
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and type(getattr(statement.value, "value", 0)) is str
 
 
 def _is_blank(outcome: Outcome, answer: Any) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from helpers.chapters import CHAPTERS
 from helpers.exercises import record
 from helpers.exercises.engine import Exercise
 
@@ -19,6 +18,19 @@ class Overview:
     """``rows``: chapter title -> list of (exercise title, stars, "untried" | "tried" | "right")."""
 
     rows: Mapping[str, list[tuple[str, int, str]]]
+
+    @classmethod
+    def of(cls, chapters: Mapping[str, Sequence[Exercise]]) -> Overview:
+        """The state of each chapter's exercises, from the progress file."""
+        known = record.states()
+        return cls(
+            {
+                title: [
+                    (part.title, part.stars, known.get(part.name, "untried")) for part in exercises
+                ]
+                for title, exercises in chapters.items()
+            }
+        )
 
     def __str__(self) -> str:
         lines = []
@@ -44,18 +56,6 @@ class Overview:
                 f'<div style="margin-left:1em">{items}</div></div>'
             )
         return "".join(parts) + f'<div style="opacity:.7">{_LEGEND}</div>'
-
-
-def overview(catalogue: Mapping[str, Exercise]) -> Overview:
-    """The state of every exercise of the catalogue, from the progress file."""
-    known = record.states()
-    rows: dict[str, list[tuple[str, int, str]]] = {}
-    for chapter in CHAPTERS:
-        own = [part for name, part in catalogue.items() if name.partition(".")[0] == chapter.room]
-        rows[f"{chapter.number} {chapter.title}"] = [
-            (part.title, part.stars, known.get(part.name, "untried")) for part in own
-        ]
-    return Overview(rows)
 
 
 def _count(exercises: list[tuple[str, int, str]]) -> str:

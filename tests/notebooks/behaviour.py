@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from nbformat import NotebookNode
 
-from helpers.chapters import Chapter
+from chapters import Chapter
 from tests.notebooks import boards
 from tests.notebooks.contract.cells import tagged_names
 from tests.notebooks.running import Run

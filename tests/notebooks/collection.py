@@ -19,9 +19,9 @@ from nbmake.nb_result import NotebookError, NotebookResult
 from nbmake.pytest_items import NotebookFailedException, NotebookFile, NotebookItem
 
 import helpers.exercises
-from helpers import chapters
-from helpers.chapters import Chapter
-from tests.accelerator import plugged
+import chapters
+from chapters import Chapter
+from tests.long.accelerator import plugged
 from tests.notebooks import behaviour, contract, running
 from tests.notebooks.contract.cells import tagged_names
 from tests.notebooks.summary import PROVED, USAGE

@@ -78,7 +78,7 @@ from helpers.all_chapters import Chapter
 
 CHAPTERS = ({samples.CHAPTER!r},)
 """,
-    "helpers/authoring.py": """\
+    "helpers/stamp.py": """\
 def stamped(nb, chapter):
     return nb
 """,

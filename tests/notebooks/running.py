@@ -30,7 +30,7 @@ from nbformat import NotebookNode
 from nbmake.nb_result import NotebookError, NotebookResult
 from nbmake.nb_run import NotebookRun
 
-from helpers import kernel
+from tools import kernel
 from tests.notebooks import boards
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from helpers.chapters import Chapter
+from chapters import Chapter
 
 CHAPTER = Chapter(stem="00_sample", title="Sample", question="?", minutes=1, cpu_seconds=10)
 

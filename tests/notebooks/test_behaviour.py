@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.chapters import CHAPTERS
-from tests.accelerator import plugged
+from chapters import CHAPTERS
+from tests.long.accelerator import plugged
 from tests.notebooks import behaviour
 from tests.notebooks.behaviour import START_SECONDS, Allowed
 from tests.notebooks.running import SAMPLE_SECONDS, Run

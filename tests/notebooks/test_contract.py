@@ -10,8 +10,9 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 import helpers.exercises
-from helpers import authoring, chapters
-from helpers.chapters import Chapter
+import chapters
+from tools import stamp
+from chapters import Chapter
 from tests.notebooks import contract
 from tests.notebooks.contract import code, exercises, form, prose, tools
 from tests.notebooks.samples import CHAPTER, good, markdown, mended

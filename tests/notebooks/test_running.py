@@ -48,7 +48,7 @@ def test_signatures_of_helpers_are_enforced_in_the_kernel(run_cells, tmp_path):
     (tmp_path / "helpers").mkdir()
     (tmp_path / "helpers" / "__init__.py").write_text("")
     (tmp_path / "helpers" / "chapters.py").write_text("def half(x: float): return x / 2")
-    run = run_cells("from helpers.chapters import half\n\nhalf(3)", "half('3')")
+    run = run_cells("from chapters import half\n\nhalf(3)", "half('3')")
     (note,) = run.notes("error")
     assert note["cell"] == "cell-1"
     assert "TypeCheckError" in note["error"]

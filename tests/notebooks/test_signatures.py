@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from jaxtyping import TypeCheckError
 
-from helpers import chapters
-from helpers.chapters import CHAPTERS, Chapter
+import chapters
+from chapters import CHAPTERS, Chapter
 from tests.notebooks import signatures
 
 

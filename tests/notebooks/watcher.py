@@ -10,7 +10,7 @@ each naming the cell that was running:
               (``seconds``), the most memory the kernel has held (``memory``, in bytes), and what
               a piece of work takes that is always the same (``sample``, in seconds)
 ``device``    after each cell, where the kernel has the pretended accelerator: what has become of
-              it so far (see ``tests.accelerator.device.usage``)
+              it so far (see ``tests.long.accelerator.device.usage``)
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _watch_cells(shell, notes: Notes) -> None:
             notes.add("error", error=f"{type(error).__name__}: {error}")
         usage = {"seconds": processor_seconds(), "memory": peak_memory(), "sample": sample()}
         notes.add("usage", **usage)
-        if accelerator := sys.modules.get("tests.accelerator.device"):
+        if accelerator := sys.modules.get("tests.long.accelerator.device"):
             notes.add("device", **accelerator.usage())
         notes.close_cell()
         _show_every_warning_of_torch()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
-from helpers.chapters import Chapter
+from chapters import Chapter
 from tests.notebooks.contract.cells import code_cells, name, tags
 
 DEVICE_NAME = re.compile(r"(cpu|cuda|hpu|mps|mtia|xla|xpu)(:\d*)?")

@@ -9,7 +9,7 @@ from itertools import groupby
 from nbformat import NotebookNode
 
 import helpers.exercises
-from helpers.chapters import Chapter
+from chapters import Chapter
 from tests.notebooks.contract.cells import code_cells, core, name, tagged_names
 from tests.notebooks.contract.prose import headings
 

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 import nbformat
 from nbformat import NotebookNode
 
-from helpers import authoring, chapters
-from helpers.chapters import Chapter
+import chapters
+from tools import stamp
+from chapters import Chapter
 from tests.notebooks.contract.cells import code_cells, core, name, tags
 
 MOST_CORE_CELLS = 60
 
 
 def listed_in_order(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
-    """The chapter is listed in ``helpers.chapters``, and its number is its place there."""
+    """The chapter is listed in ``chapters``, and its number is its place there."""
     if chapter not in chapters.CHAPTERS:
         yield f"{chapter.stem} is not in CHAPTERS of helpers/chapters.py: list it there"
         return
@@ -73,7 +74,7 @@ def readable_ids(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
 
 def generated_cells_current(nb: NotebookNode, chapter: Chapter) -> Iterator[str]:
     """Header, setup, exercises and footer are what ``python -m helpers stamp`` writes."""
-    stamped = authoring.stamped(nb, chapter)
+    stamped = stamp.stamped(nb, chapter)
     mend = "run `python -m helpers stamp`"
     if [cell.get("id") for cell in nb.cells] != [cell.id for cell in stamped.cells]:
         missing = {cell.id for cell in stamped.cells} - {cell.get("id") for cell in nb.cells}

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import nbformat.v4
 from nbformat import NotebookNode
 
-from helpers.chapters import Chapter
+from chapters import Chapter
 from tests.notebooks.contract.cells import markdown_cells, name
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"

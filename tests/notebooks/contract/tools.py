@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from helpers.chapters import Chapter
+from chapters import Chapter
 
 ROOT = Path(__file__).parents[3]
 

@@ -1,0 +1,155 @@
+"""The experiment compares like with like, and its command tells what it found."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from torch.nn import functional as F
+
+from chapters.augmentation import experiment as experiment
+from tools import augmentation_speed
+
+TINY = experiment.Size(train=20, steps=2, width=2)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(12, 1, experiment.SIDE, experiment.SIDE, generator=generator)
+    labels = torch.randint(10, (12,), generator=generator)
+    return images, F.one_hot(labels, 10).float()
+
+
+@pytest.mark.parametrize("name", experiment.METHODS)
+def test_a_method_gives_a_loss_to_learn_from(name, batch):
+    model = experiment.network(2, seed=0)
+    before = [tensor.clone() for tensor in batch]
+    loss = experiment.METHODS[name](model, *batch, torch.Generator().manual_seed(0))
+    loss.backward()
+    assert loss.shape == () and loss.isfinite()
+    assert all(p.grad.isfinite().all() and p.grad.any() for p in model.parameters())
+    torch.testing.assert_close(list(batch), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", experiment.METHODS)
+def test_a_run_repeats_and_leaves_the_global_generator_alone(name):
+    state = torch.get_rng_state()
+    first, again, other = (
+        experiment.train(experiment.METHODS[name], seed, TINY).state_dict() for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.equal(first["0.weight"], other["0.weight"])
+
+
+def test_runs_of_a_seed_differ_in_the_method_only():
+    seen = []
+
+    def looks(model, images, targets, generator):
+        seen.append((images, targets, model[0].weight.detach().clone()))
+        return model(images).sum()
+
+    def draws_and_looks(model, images, targets, generator):
+        torch.rand(5, generator=generator)
+        return looks(model, images, targets, generator)
+
+    for method in (looks, draws_and_looks):
+        experiment.train(method, 3, TINY)
+    torch.testing.assert_close(seen[: TINY.steps], seen[TINY.steps :], rtol=0, atol=0)
+
+
+def test_the_test_images_are_always_the_same_and_each_test_changes_them():
+    first, labels = experiment.test_images()
+    again, _ = experiment.test_images()
+    assert list(first) == list(experiment.TESTS)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    for name, images in first.items():
+        assert images.shape == (len(labels), 1, experiment.SIDE, experiment.SIDE)
+        assert (name == "clean") == torch.equal(images, first["clean"])
+        assert images.min() >= -1e-6 and images.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(("confidence", "accuracy"), [(0.8, 0.8), (0.9, 0.5), (0.6, 1.0)])
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy(confidence, accuracy):
+    probabilities = torch.tensor([confidence, 1 - confidence]).repeat(10, 1)
+    labels = (torch.arange(10) >= 10 * accuracy).long()
+    error = experiment.calibration_error(probabilities, labels)
+    assert error.item() == pytest.approx(abs(confidence - accuracy), abs=1e-6)
+
+
+def test_calibration_error_does_not_let_bins_cancel():
+    probabilities = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
+    labels = torch.tensor([1, 0])  # sure and wrong, unsure and right
+    error = experiment.calibration_error(probabilities, labels)
+    assert error.item() == pytest.approx((0.9 + 0.4) / 2, abs=1e-6)
+
+
+def results_of(gain, seeds=4, spread=0.0):
+    columns = len(experiment.COLUMNS)
+    base = 50 + torch.arange(float(seeds))[:, None].expand(seeds, columns)
+    noise = spread * torch.tensor([-1.0, 1.0] * (seeds // 2))[:, None]
+    return {"none": base, "other": base + gain + noise}
+
+
+def test_gains_are_paired_and_a_falling_calibration_error_is_one():
+    gains = experiment.gains(results_of(gain=2.0))
+    assert list(gains) == ["other"]
+    expected = torch.full((4, len(experiment.COLUMNS)), 2.0)
+    expected[:, experiment.COLUMNS.index("calibration")] = -2.0
+    torch.testing.assert_close(gains["other"], expected)
+
+
+@pytest.mark.parametrize(("spread", "clear"), [(0.1, True), (10.0, False)])
+def test_an_effect_stands_out_beyond_the_spread(spread, clear):
+    gains = experiment.gains(results_of(gain=2.0, spread=spread))
+    assert (experiment.stands_out(gains["other"]) == clear).all()
+
+
+def test_the_figure_and_the_table_tell_what_stands_out():
+    results = results_of(gain=2.0, spread=0.1)
+    figure = experiment.draw(results)
+    (axes,) = figure.axes
+    title = axes.get_title(loc="left") or axes.get_title()
+    assert title == "Of 7 effects, 6 help and 1 hurt beyond the spread of 4 seeds"
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == ["+2.0\n±0.1"] * 6 + ["-2.0\n±0.1"]
+    plt.close(figure)
+    assert experiment.table(results).count("+2.0 ±0.1*") == 6
+
+
+def test_the_command_prints_a_row_for_each_method(capsys, tmp_path):
+    figure = tmp_path / "figure.png"
+    size = ["--train", "20", "--steps", "2", "--width", "2"]
+    experiment.main(["--seeds", "2", *size, "--figure", str(figure)])
+    lines = capsys.readouterr().out.splitlines()
+    for name in experiment.METHODS:
+        assert sum(line.startswith(f"{name}  ") for line in lines) == 1
+    assert figure.stat().st_size > 0
+
+
+def test_the_command_asks_for_a_spread(capsys):
+    with pytest.raises(SystemExit):
+        experiment.main(["--seeds", "1"])
+    assert "a spread needs at least 2" in capsys.readouterr().err
+
+
+def test_every_way_that_is_timed_does_its_work():
+    torch.manual_seed(0)
+    images, labels = torch.rand(6, 3, 12, 12), torch.randint(10, (6,))
+    for name, some in augmentation_speed.ways(images, labels).items():
+        for way in some:
+            made = way()
+            x = made[0] if isinstance(made, tuple) else made
+            assert x.shape == images.shape and not torch.equal(x, images), name
+
+
+def test_times_are_those_of_the_ways(monkeypatch):
+    monkeypatch.setattr(augmentation_speed, "SLICE", 0.002)
+    work = torch.rand(300, 300)
+
+    def slow():
+        for _ in range(20):
+            work @ work
+
+    ways = augmentation_speed.Ways(lambda: work @ work, slow, lambda: None)
+    quick, slowest, idle = augmentation_speed.measure(ways, rounds=3)
+    assert idle < quick < slowest

@@ -1,0 +1,77 @@
+"""An explorer draws its first picture at once, and again for other values."""
+
+from importlib.metadata import version
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.figure import Figure
+
+from helpers import explore, plots
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The figures that were shown, each with its alternative text."""
+    figures = []
+    monkeypatch.setattr(plots, "show", lambda figure, alt: figures.append((figure, alt)))
+    return figures
+
+
+@pytest.fixture
+def controls(monkeypatch):
+    """What ``interact`` was called with."""
+    seen = {}
+
+    def interact(show, **values):
+        seen.update(values, show=show)
+
+    monkeypatch.setattr("ipywidgets.interact", interact)
+    return seen
+
+
+draws_without_a_kernel = pytest.mark.skipif(
+    int(version("ipywidgets").partition(".")[0]) < 8,
+    reason="ipywidgets 7 draws when IPython displays it, so in a kernel only",
+)
+
+
+def draw(power: float, name: str) -> Figure:
+    figure, axes = plt.subplots()
+    axes.set_title(f"{name} {power}")
+    plt.close(figure)
+    return figure
+
+
+def test_each_argument_gets_its_control(controls):
+    explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    assert controls["power"] == (0.0, 2.0, 0.5) and controls["name"] == ["a", "b"]
+
+
+def test_a_moved_control_draws_anew_with_the_same_text(controls, shown):
+    explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    controls["show"](power=1.5, name="b")
+    controls["show"](power=0.5, name="a")
+    titles = [figure.axes[0].get_title() for figure, _ in shown]
+    assert titles == ["b 1.5", "a 0.5"] and {alt for _, alt in shown} == {"A curve."}
+
+
+def test_an_error_in_the_drawing_is_not_hidden(controls):
+    explorers.explore(lambda power: 1 / power, alt="A curve.", power=(0, 1))
+    with pytest.raises(ZeroDivisionError):
+        controls["show"](power=0)
+
+
+@draws_without_a_kernel
+def test_the_controls_begin_at_the_defaults(shown):
+    def with_defaults(power: float = 0.5, name: str = "b", dots: int = 3) -> Figure:
+        assert dots == 3  # no control was asked for
+        return draw(power, name)
+
+    explorers.explore(with_defaults, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    assert [figure.axes[0].get_title() for figure, _ in shown] == ["b 0.5"]
+
+
+@draws_without_a_kernel
+def test_the_first_picture_needs_no_browser(shown):
+    explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a"])
+    assert [figure.axes[0].get_title() for figure, _ in shown] == ["a 1.0"]

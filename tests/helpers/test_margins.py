@@ -1,0 +1,450 @@
+"""Laws of the margin heads, for those of ``helpers`` and for those that chapter 08 defines."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from helpers import margins
+from chapters.margin_losses import exercises as exercises
+from tests.notebooks import definitions
+
+TAUGHT = (
+    "CosineHead",
+    "CosFace",
+    "ArcFace",
+    "L2Softmax",
+    "Warmup",
+    "arcface_target",
+    "class_angles",
+    "pair_scores",
+)
+CHAPTER = SimpleNamespace(
+    **dict(zip(TAUGHT, definitions.load("08_margin_losses", *TAUGHT), strict=True))
+)
+KINDS = ("CosineHead", "CosFace", "ArcFace")
+MARGINS = {"CosFace": 0.35, "ArcFace": 0.5}
+HALF = (torch.float16, torch.bfloat16)
+
+seeds = st.integers(0, 10_000)
+arc_margins = st.floats(0.0, 1.5)
+
+
+@pytest.fixture(params=[margins, CHAPTER], ids=["helpers", "chapter"])
+def heads(request):
+    return request.param
+
+
+def on_both(test):
+    """Run a law of hypothesis, which knows no fixtures, on both."""
+    ids = ["helpers", "chapter"]
+    return pytest.mark.parametrize("heads", [margins, CHAPTER], ids=ids)(test)
+
+
+def random(*shape, seed=0, dtype=torch.float32):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def batch(seed, n=12, features=6, classes=4, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, features, generator=generator).to(dtype)
+    return x, torch.randint(classes, (n,), generator=generator)
+
+
+def head_of(heads, kind, seed=1, features=6, classes=4, **settings):
+    head = getattr(heads, kind)(features, classes, **settings)
+    head.load_state_dict({"weight": 2 * random(classes, features, seed=seed)})
+    return head
+
+
+def slopes(value, *of):
+    return torch.autograd.grad(value, of)
+
+
+# The targets
+
+
+@on_both
+@given(margin=arc_margins)
+def test_arcface_is_the_cosine_of_the_angle_plus_the_margin(heads, margin):
+    theta = torch.linspace(0.01, math.pi - margin - 0.01, 200, dtype=torch.float64)
+    expected = torch.cos(theta + margin)
+    torch.testing.assert_close(heads.arcface_target(theta.cos(), margin), expected)
+
+
+@on_both
+@given(margin=arc_margins)
+def test_behind_pi_less_the_margin_it_is_the_cosine_less_a_constant(heads, margin):
+    theta = torch.linspace(math.pi - margin + 0.01, math.pi, 50, dtype=torch.float64)
+    cosine = theta.clamp(max=math.pi).cos()
+    expected = cosine - margin * math.sin(margin)
+    torch.testing.assert_close(heads.arcface_target(cosine, margin), expected)
+
+
+@on_both
+@given(margin=arc_margins)
+def test_arcface_falls_with_the_angle_all_the_way(heads, margin):
+    theta = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
+    target = heads.arcface_target(theta.cos(), margin)
+    assert (target.diff() < 0).all()
+    assert (target <= theta.cos() + 1e-12).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF])
+@pytest.mark.parametrize("margin", [0.0, 0.5, 1.5])
+def test_values_and_slopes_are_finite_at_the_ends_and_beyond(heads, margin, dtype):
+    ends = torch.tensor([1.01, 1.0000001, 1.0, -1.0, -1.0000001, -1.01], dtype=dtype)
+    ends.requires_grad_()
+    target = heads.arcface_target(ends, margin)
+    (slope,) = slopes(target.sum(), ends)
+    assert target.dtype == dtype
+    assert target.isfinite().all() and slope.isfinite().all()
+
+
+def test_the_slope_of_the_target_is_that_of_its_values(heads):
+    cosine = torch.linspace(-0.99, 0.99, 40, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda c: heads.arcface_target(c, 0.5), (cosine,))
+
+
+def test_cosface_takes_the_margin_off(heads):
+    cosine = torch.linspace(-1, 1, 21)
+    assert torch.equal(head_of(heads, "CosFace", margin=0.35).target(cosine), cosine - 0.35)
+
+
+# The heads
+
+
+@on_both
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=seeds, scale=st.floats(1.0, 64.0))
+def test_without_a_margin_every_head_is_the_cosine_softmax_to_the_bit(heads, kind, seed, scale):
+    x, labels = batch(seed)
+    head = head_of(heads, kind, seed + 1, scale=scale, margin=0.0)
+    expected = scale * F.linear(F.normalize(x), F.normalize(head.weight))
+    assert torch.equal(head(x, labels), expected)
+    (ours,) = slopes(F.cross_entropy(head(x, labels), labels), head.weight)
+    (theirs,) = slopes(F.cross_entropy(expected, labels), head.weight)
+    assert torch.equal(ours, theirs)
+
+
+@on_both
+@pytest.mark.parametrize("kind", MARGINS)
+@given(seed=seeds)
+def test_the_margin_lowers_the_own_class_and_no_other(heads, kind, seed):
+    x, labels = batch(seed)
+    head = head_of(heads, kind, seed + 1, margin=MARGINS[kind])
+    own = F.one_hot(labels, 4).bool()
+    change = head(x, labels) - head(x)
+    assert (change[own] < 0).all() and (change[~own] == 0).all()
+
+
+@on_both
+@pytest.mark.parametrize("kind", MARGINS)
+@given(seed=seeds, margin=st.floats(0.0, 1.0))
+def test_no_loss_is_lower_for_a_margin(heads, kind, seed, margin):
+    x, labels = batch(seed)
+    head = head_of(heads, kind, seed + 1, margin=margin)
+    with_margin = F.cross_entropy(head(x, labels), labels, reduction="none")
+    assert (with_margin >= F.cross_entropy(head(x), labels, reduction="none") - 1e-4).all()
+
+
+@pytest.mark.parametrize("kind", MARGINS)
+def test_the_labels_decide_and_not_the_mode(heads, kind):
+    x, labels = batch(0)
+    head = head_of(heads, kind, margin=MARGINS[kind])
+    assert torch.equal(head.train()(x), head.eval()(x))
+    assert torch.equal(head.train()(x, labels), head.eval()(x, labels))
+    assert not torch.equal(head(x), head(x, labels))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_weight_is_registered_once(heads, kind):
+    head = getattr(heads, kind)(6, 4)
+    assert [(name, tuple(p.shape)) for name, p in head.named_parameters()] == [("weight", (4, 6))]
+    assert list(head.state_dict()) == ["weight"] and not list(head.children())
+
+
+@on_both
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=seeds, longer=st.floats(0.1, 100.0))
+def test_no_length_counts(heads, kind, seed, longer):
+    x, labels = batch(seed)
+    head = head_of(heads, kind, seed + 1)
+    before = head(x, labels)
+    torch.testing.assert_close(head(longer * x, labels), before, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():
+        head.weight.mul_(longer)
+    torch.testing.assert_close(head(x, labels), before, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_slopes_are_those_of_the_values(heads, kind):
+    x, labels = batch(3, n=5, dtype=torch.float64)
+    head = head_of(heads, kind, scale=5.0).double()
+    x.requires_grad_()
+    torch.autograd.gradcheck(lambda x, w: head(x, labels), (x, head.weight))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "L2Softmax"])
+def test_inputs_are_left_alone(heads, kind):
+    x, labels = batch(0)
+    before = x.clone(), labels.clone()
+    getattr(heads, kind)(6, 4)(x, labels)
+    assert torch.equal(x, before[0]) and torch.equal(labels, before[1])
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "L2Softmax"])
+def test_a_float64_head_gives_float64(heads, kind):
+    x, labels = batch(0, dtype=torch.float64)
+    assert getattr(heads, kind)(6, 4).double()(x, labels).dtype == torch.float64
+
+
+# What the heads of helpers withstand
+
+
+@pytest.mark.parametrize("dtype", [*HALF, torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_perfect_opposite_and_zero_rows_have_finite_slopes(kind, dtype):
+    head = head_of(margins, kind, scale=64.0).to(dtype)
+    w = head.weight.detach()
+    rows = [w[0], -w[0], 0 * w[0], 200 * w[1], 1e-7 * w[1]]
+    x, labels = torch.stack(rows).to(dtype).requires_grad_(), torch.tensor([0, 0, 1, 1, 2])
+    logits = head(x, labels)
+    found = slopes(F.cross_entropy(logits, labels), x, head.weight)
+    assert logits.dtype == torch.promote_types(dtype, torch.float32) and logits.isfinite().all()
+    assert [slope.dtype for slope in found] == [dtype, dtype]
+    assert all(slope.isfinite().all() and slope.abs().max() < 1000 for slope in found)
+
+
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_features_lose_nothing_in_the_head(kind, dtype):
+    x, labels = batch(0, dtype=dtype)
+    head = head_of(margins, kind)
+    expected = head(x.float(), labels)
+    assert torch.equal(head(x, labels), expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(head(x, labels), expected)
+        assert torch.equal(head(x.float(), labels), expected)
+
+
+@pytest.mark.parametrize("kind", MARGINS)
+def test_a_margin_out_of_range_is_refused_also_later(kind):
+    kind = getattr(margins, kind)
+    for wrong in (-0.1, kind.largest_margin + 0.01, math.nan):
+        with pytest.raises(ValueError, match=f"margin of {kind.__name__} must be in"):
+            kind(6, 4, margin=wrong)
+        with pytest.raises(ValueError, match="got"):
+            kind(6, 4).margin = wrong
+
+
+def test_degrees_are_told_that_radians_are_wanted():
+    with pytest.raises(ValueError, match=r"got 28.6: it is in radians, use math.radians"):
+        margins.ArcFace(6, 4, margin=28.6)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "L2Softmax"])
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_scale_that_is_none_is_refused(kind, scale):
+    with pytest.raises(ValueError, match="scale must be positive and finite"):
+        getattr(margins, kind)(6, 4, scale=scale)
+
+
+def test_a_head_says_what_it_is():
+    assert repr(margins.ArcFace(6, 4)) == "ArcFace(6, 4, scale=30, margin=0.5)"
+
+
+def test_a_direction_has_length_one_and_nothing_has_none():
+    x = torch.stack([random(5), 1e4 * random(5, seed=1), torch.zeros(5)])
+    lengths = margins.directions(x).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.tensor([1.0, 1.0, 0.0]))
+
+
+# L2-softmax
+
+
+@on_both
+@given(seed=seeds, longer=st.floats(0.01, 100.0))
+def test_l2_softmax_sees_directions_only_and_keeps_its_bias(heads, seed, longer):
+    x, labels = batch(seed)
+    layer = heads.L2Softmax(6, 4, scale=12.0)
+    expected = 12 * F.normalize(x) @ layer.weight.T + layer.bias
+    for call in (layer(x), layer(longer * x), layer(x, labels)):
+        torch.testing.assert_close(call, expected, rtol=1e-4, atol=1e-4)
+
+
+@given(half=st.integers(2, 500), probability=st.floats(0.5, 0.999))
+def test_the_bound_of_l2_softmax_is_what_axes_need(half, probability):
+    scale = margins.least_l2_scale(2 * half, probability)
+    opposite = math.exp(-scale)  # left out by the bound: the one rival on the other side
+    others = (2 * half - 2) + opposite
+    reached = math.exp(scale) / (math.exp(scale) + others)
+    assert reached <= probability
+    without = math.exp(scale) / (math.exp(scale) + 2 * half - 2)
+    assert math.isclose(without, probability, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "probability"), [(2, 0.9), (10, 0.0), (10, 1.0)])
+def test_the_bound_is_refused_where_it_has_no_value(classes, probability):
+    with pytest.raises(ValueError, match="got"):
+        margins.least_l2_scale(classes, probability)
+
+
+# The warm-up
+
+
+@on_both
+@given(
+    steps=st.integers(1, 30),
+    what=st.sampled_from(["margin", "scale"]),
+    start=st.floats(0.0, 1.0),
+    full=st.floats(0.1, 1.0),
+)
+def test_margin_and_scale_rise_in_equal_steps_to_what_they_were(heads, steps, what, start, full):
+    head = heads.CosFace(6, 4, **{what: full})
+    warmup = heads.Warmup(head, steps, what, start)
+    seen = [getattr(head, what)]
+    for _ in range(steps + 3):
+        warmup.step()
+        seen.append(getattr(head, what))
+    expected = [start + (full - start) * min(step / steps, 1) for step in range(steps + 4)]
+    assert seen == pytest.approx(expected) and seen[-1] == full
+
+
+def test_a_warmup_raises_the_margin_from_nothing_unless_told_otherwise(heads):
+    head = heads.ArcFace(6, 4, margin=0.5)
+    heads.Warmup(head, 5)
+    assert head.margin == 0.0
+
+
+def test_a_warmup_without_steps_or_with_nothing_to_raise_is_refused():
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        margins.Warmup(margins.CosFace(6, 4), 0)
+    with pytest.raises(ValueError, match="CosFace has no temperature to raise"):
+        margins.Warmup(margins.CosFace(6, 4), 5, "temperature")
+
+
+# Angles
+
+
+def test_angles_of_a_known_figure(heads):
+    degrees = torch.deg2rad(torch.tensor([-10.0, 10.0, 80.0, 100.0, 190.0, 170.0]))
+    features = torch.stack([degrees.cos(), degrees.sin()], dim=1)
+    labels = torch.tensor([7, 7, 3, 3, 5, 5])
+    within, between = heads.class_angles(features, labels)
+    assert (within, between) == pytest.approx((10.0, 90.0), abs=1e-3)
+
+
+@on_both
+@given(seed=seeds)
+def test_angles_know_no_lengths_and_no_axes(heads, seed):
+    x, labels = batch(seed, n=20, features=3)
+    labels[:4] = torch.arange(4)
+    turned, _ = torch.linalg.qr(random(3, 3, seed=seed))
+    lengths = random(20, 1, seed=seed).exp()
+    before = heads.class_angles(x, labels)
+    assert heads.class_angles(lengths * x @ turned, labels) == pytest.approx(before, abs=0.1)
+
+
+def test_every_class_counts_alike(heads):
+    x, labels = torch.eye(3)[[0, 0, 1, 2]], torch.tensor([0, 0, 1, 2])
+    tilted = x.clone()
+    tilted[0, 1] = 1.0
+    few = heads.class_angles(tilted, labels)
+    many = heads.class_angles(
+        torch.cat([tilted, x[2:].repeat(50, 1)]), torch.cat([labels, labels[2:].repeat(50)])
+    )
+    assert few == pytest.approx(many, abs=0.05)
+
+
+def test_angles_of_one_class_are_refused():
+    with pytest.raises(ValueError, match="got 1 class in labels"):
+        margins.class_angles(random(3, 2), torch.zeros(3, dtype=torch.long))
+
+
+# Verification
+
+
+def test_each_pair_of_different_rows_comes_once(heads):
+    x, labels = random(7, 4), torch.tensor([0, 1, 0, 2, 1, 0, 0])
+    scores, same = heads.pair_scores(x, labels)
+    expected = [
+        (F.cosine_similarity(x[i], x[j], dim=0).item(), labels[i].item() == labels[j].item())
+        for i in range(7)
+        for j in range(i + 1, 7)
+    ]
+    assert scores.tolist() == pytest.approx([score for score, _ in expected], abs=1e-6)
+    assert same.tolist() == [is_same for _, is_same in expected]
+
+
+def pairs(seed, n=60, ties=False):
+    same = torch.rand(n, generator=torch.Generator().manual_seed(seed)) < 0.4
+    same[:2] = torch.tensor([True, False])
+    scores = random(n, seed=seed + 1) + same
+    return (scores.round() if ties else scores), same
+
+
+@given(seed=seeds, ties=st.booleans())
+def test_the_roc_is_that_of_scikit_learn(seed, ties):
+    from sklearn.metrics import roc_curve
+
+    scores, same = pairs(seed, ties=ties)
+    false, true = margins.roc(scores, same)
+    expected = roc_curve(same.numpy(), scores.numpy(), drop_intermediate=False)
+    # scikit-learn begins with a threshold that accepts nothing
+    torch.testing.assert_close(false.double(), torch.from_numpy(expected[0][1:]).double())
+    torch.testing.assert_close(true.double(), torch.from_numpy(expected[1][1:]).double())
+
+
+@given(seed=seeds, ties=st.booleans())
+def test_the_equal_error_rate_is_that_of_the_exercise(seed, ties):
+    scores, same = pairs(seed, ties=ties)
+    rate = margins.equal_error_rate(scores, same)
+    assert rate == pytest.approx(exercises.equal_error_rate.answer_right(scores, same), abs=1e-6)
+
+
+@given(seed=seeds, ties=st.booleans())
+def test_only_the_order_of_scores_counts_and_no_order_of_pairs(seed, ties):
+    scores, same = pairs(seed, ties=ties)
+    rate = margins.equal_error_rate(scores, same)
+    assert margins.equal_error_rate(scores.exp(), same) == pytest.approx(rate)
+    order = torch.randperm(len(same), generator=torch.Generator().manual_seed(seed))
+    assert margins.equal_error_rate(scores[order], same[order]) == pytest.approx(rate)
+
+
+def test_a_perfect_order_has_no_error_and_equal_scores_have_nothing_else():
+    same = torch.tensor([True, True, False])
+    assert margins.equal_error_rate(torch.tensor([0.9, 0.8, 0.1]), same) == 0
+    assert margins.equal_error_rate(torch.zeros(3), same) == 1
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_pairs_of_one_kind_are_refused(kind):
+    with pytest.raises(ValueError, match="give pairs of each kind"):
+        margins.roc(random(3), torch.tensor([kind] * 3))
+
+
+# Training
+
+
+def test_a_margin_makes_classes_tighter():
+    """On rows that scatter about three directions, all else being equal."""
+    x, labels = batch(0, n=300, features=8, classes=3)
+    x = x + 2 * torch.eye(8)[labels]
+    found = {}
+    for kind in ("CosineHead", "CosFace", "ArcFace"):
+        torch.manual_seed(0)
+        encoder, head = nn.Linear(8, 3), getattr(margins, kind)(3, 3)
+        optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=0.02)
+        for _ in range(150):
+            loss = F.cross_entropy(head(encoder(x), labels), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        found[kind] = margins.class_angles(encoder(x).detach(), labels).between
+    assert min(found["CosFace"], found["ArcFace"]) > found["CosineHead"] + 1
