@@ -46,10 +46,11 @@ def difference(
 ) -> Difference | None:
     """The first difference of ``got`` from ``expected``, or None where they agree.
 
-    Tensors agree as in ``torch.testing.assert_close`` with ``equal_nan=True``; numbers agree within
-    ``RTOL`` and ``ATOL``; a list agrees with a tuple of the same items; modules agree in their
-    parameters, buffers and flags. What ``got`` says of itself (``__eq__``, ``__class__``) is not
-    asked. With ``roughly``, floats agree that are as far apart as one sum in two orders.
+    Tensors agree as in ``torch.testing.assert_close`` with ``equal_nan=True``. Two ints agree if
+    they are equal, other numbers within ``RTOL`` and ``ATOL``. A list agrees with a tuple of the
+    same items. Modules agree in their parameters, buffers and flags. What ``got`` says about
+    itself (``__eq__``, ``__class__``) is not asked. With ``roughly``, floats agree that are as far
+    apart as one sum in two orders.
     """
     if type(got) is Words and type(expected) is not Words:
         return Difference("value", where, describe(expected), str(got))
@@ -180,11 +181,19 @@ def _numbers(expected: float, got: Any, where: str, roughly: bool) -> Difference
     number = got.item() if issubclass(type(got), np.generic) else got
     if type(number) not in (int, float):
         return _other_type(expected, got, where)
-    both_nan = math.isnan(expected) and math.isnan(number)
-    near = ROUGH_RTOL if roughly else RTOL
-    if both_nan or math.isclose(expected, number, rel_tol=near, abs_tol=ATOL):
+    if _numbers_agree(expected, number, ROUGH_RTOL if roughly else RTOL):
         return None
     return Difference("value", where, describe(expected), describe(number))
+
+
+def _numbers_agree(expected: float, number: float, near: float) -> bool:
+    if type(expected) is type(number) is int:
+        return expected == number
+    try:
+        both_nan = math.isnan(expected) and math.isnan(number)
+        return both_nan or math.isclose(expected, number, rel_tol=near, abs_tol=ATOL)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def _plain(expected: Any, got: Any, where: str, roughly: bool) -> Difference | None:

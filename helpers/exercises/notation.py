@@ -36,7 +36,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from helpers.exercises.engine import Case, Exercise, Mistake, Prediction, source_of
+from helpers.exercises.engine import (
+    Case,
+    Exercise,
+    FaultyExercise,
+    Mistake,
+    Prediction,
+    source_of,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,9 +54,9 @@ else:
 class Exercises:
     """The exercises of one chapter; ``file`` is its ``exercises.py``.
 
-    Raises ``ValueError`` for a TOML file that can't be read or that holds something unknown. Edits
-    are tried when they are first needed, and then raise it too. Each message names the file, the
-    exercise and what to do.
+    Raises ``FaultyExercise`` for a TOML file that can't be read or that holds something unknown.
+    Edits are tried when they are first needed, and then raise it too. Each message names the file,
+    the exercise and what to do.
     """
 
     def __init__(self, file: str):
@@ -58,7 +65,7 @@ class Exercises:
         try:
             self._said = tomllib.loads(self.file.read_text("utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
-            raise ValueError(f"{self._place}: {error}") from None
+            raise FaultyExercise(f"{self._place}: {error}") from None
         #: tables of the TOML file that belong to no exercise yet
         self.unused = set(self._said)
 
@@ -88,20 +95,22 @@ class Exercises:
         name = reference.__name__
         said = self._said.get(name)
         if said is None:
-            raise ValueError(f"{self._place} has no table [{name}]: {name} is an exercise; add it")
+            raise FaultyExercise(
+                f"{self._place} has no table [{name}]: {name} is an exercise; add it"
+            )
         self.unused.discard(name)
         self._refuse_unknown(name, said, _TABLE)
         for key in _TABLE - _OPTIONAL - set(said):
-            raise ValueError(f"{self._place} [{name}] lacks {key!r}: add it")
+            raise FaultyExercise(f"{self._place} [{name}] lacks {key!r}: add it")
         title = _TITLE.fullmatch(said["title"])
         if title is None:
-            raise ValueError(
+            raise FaultyExercise(
                 f"{self._place} [{name}] has the title {said['title']!r}: write it as the heading "
                 'of the prompt, as in "★★ Twice · 5 min"'
             )
-        given = (
-            {"given": self._edited(reference, said["given"], "given")} if "given" in said else {}
-        )
+        given = {}
+        if "given" in said:
+            given["given"] = self._edited(reference, said["given"], f"{name}.given")
         return {
             "title": title["title"],
             "stars": len(title["stars"]),
@@ -123,7 +132,7 @@ class Exercises:
         self._refuse_unknown(place, said, {"says", *ways})
         given = ways & set(said)
         if not said.get("says") or len(given) != 1:
-            raise ValueError(
+            raise FaultyExercise(
                 f"{self._place} [{place}] holds {', '.join(said)}: it needs `says`, which is the "
                 f"sentence for it, and exactly one of {', '.join(sorted(ways))}"
             )
@@ -141,7 +150,7 @@ class Exercises:
         def make() -> Any:
             # The name may be defined below the exercise.
             if name not in _names_of(reference):
-                raise ValueError(
+                raise FaultyExercise(
                     f"{self._place} [{place}] names the code {name!r}, which exercises.py beside "
                     "it does not define: write that function"
                 )
@@ -156,13 +165,13 @@ class Exercises:
         def make() -> Any:
             source = source_of(reference)
             if not edits or len(edits) % 2:
-                raise ValueError(
+                raise FaultyExercise(
                     f"{self._place} [{place}] has an edit of {len(edits)} texts: write pairs of a "
                     "piece of the reference and what takes its place"
                 )
             for old, new in zip(edits[::2], edits[1::2], strict=True):
                 if source.count(old) != 1:
-                    raise ValueError(
+                    raise FaultyExercise(
                         f"{self._place} [{place}] replaces {old!r}, which the source of "
                         f"{reference.__name__} holds {source.count(old)} times: choose a piece "
                         "that it holds once"
@@ -174,7 +183,7 @@ class Exercises:
 
     def _refuse_unknown(self, place: str, said: dict[str, Any], known: set[str]) -> None:
         for key in set(said) - known:
-            raise ValueError(
+            raise FaultyExercise(
                 f"{self._place} [{place}] has the unknown key {key!r}: known are "
                 f"{', '.join(sorted(known))}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import io
 import random
 import signal
@@ -41,7 +42,8 @@ def run(function: Callable[[], Any], *, seed: int, seconds: float) -> Outcome:
     """Call ``function()`` with every random generator seeded, and report what happened.
 
     Every exception becomes part of the outcome, ``SystemExit`` included; only an interrupt passes
-    through. The time limit holds in the main thread on platforms with ``SIGALRM``.
+    through. The time limit holds on every platform and in every thread. Without ``SIGALRM``, or
+    outside the main thread, it stops Python code only: a single long call into C ends first.
     """
     printed = _Limited(2_000)
     value, error = None, None
@@ -49,10 +51,12 @@ def run(function: Callable[[], Any], *, seed: int, seconds: float) -> Outcome:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with contextlib.redirect_stdout(printed), _time_limit(seconds):
-                value = function()
+            with contextlib.redirect_stdout(printed):
+                value = _in_time(function, seconds)
         except KeyboardInterrupt:
             raise
+        except TookTooLong:
+            error = TookTooLong(f"{seconds:g} s")
         except BaseException as raised:
             error = raised
     warned = tuple(f"{entry.category.__name__}: {entry.message}" for entry in caught)
@@ -78,24 +82,76 @@ def undisturbed() -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-@contextlib.contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
+def _in_time(function: Callable[[], Any], seconds: float) -> Any:
+    """Call ``function()``; raise ``TookTooLong`` in it after ``seconds``, and never afterwards."""
     in_main_thread = threading.current_thread() is threading.main_thread()
-    if not (in_main_thread and hasattr(signal, "SIGALRM")):
-        yield
-        return
-
-    def stop(signum, frame):
-        raise TookTooLong(f"{seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    # The alarm repeats, in case the first one falls into an `except BaseException`.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
+    by_signal = in_main_thread and hasattr(signal, "SIGALRM")
+    limit = _Alarm(seconds) if by_signal else _Watchdog(seconds)
     try:
-        yield
+        try:
+            limit.start()
+            return function()
+        finally:
+            limit.over = True
     finally:
+        # Reached with `over` unset if TookTooLong came in the line above.
+        limit.over = True
+        limit.stop()
+
+
+#: An answer may catch the first TookTooLong (`except BaseException`), so it is raised again.
+_AGAIN = 0.2  # seconds
+
+
+class _Alarm:
+    """The limit by a signal, which also interrupts a sleep."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.over = seconds, False
+
+    def start(self) -> None:
+        self._before = signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds, _AGAIN)
+
+    def stop(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, self._before)
+
+    def _ring(self, signum: int, frame: Any) -> None:
+        if not self.over:
+            raise TookTooLong
+
+
+class _Watchdog:
+    """The limit by a thread that raises in the thread that it watches."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.over = seconds, False
+        self._watched = ctypes.c_ulong(threading.get_ident())
+        self._stopped = threading.Event()
+        self._raising = threading.Lock()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with self._raising:
+            _raise_in(self._watched, None)  # takes back what has not arrived yet
+
+    def _watch(self) -> None:
+        wait = self.seconds
+        while not self._stopped.wait(wait):
+            with self._raising:
+                if self.over or self._stopped.is_set():
+                    return
+                _raise_in(self._watched, TookTooLong)
+            wait = _AGAIN
+
+
+def _raise_in(thread: ctypes.c_ulong, error: type[BaseException] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error and ctypes.py_object(error))
 
 
 class _Limited(io.StringIO):

@@ -64,6 +64,8 @@ def test_anything_can_be_described(value):
         (1, True, "type", ""),
         (True, 1, "type", ""),
         (1.0, torch.tensor(1.0), "type", ""),
+        (1_000_000, 1_000_001, "value", ""),
+        (1.0, 10**400, "value", ""),
         ("a", "b", "value", ""),
         (torch.float32, torch.float64, "value", ""),
         (nn.Linear(2, 2), torch.ones(2), "type", ""),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-import os
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,41 +13,32 @@ from torch import nn
 
 from helpers.exercises import record
 from helpers.exercises.compare import describe
-from helpers.exercises.engine import Case, Exercise, NotRight, Prediction, source_of
+from helpers.exercises.engine import Case, Exercise, Mistake, NotRight, Prediction, source_of
 from tests.chapters.cells import run_cell
 
 
-def made(**facts):
-    """An exercise that asks for twice a tensor."""
-    exercise = Exercise(
-        "room.double",
-        **{
-            "title": "Twice",
-            "stars": 1,
-            "minutes": 1,
-            "ask": "Give twice `x`.",
-            "takeaway": "Twice is twice.",
-            "hints": ("Think.", "Add.", "Write `x + x`."),
-            "cases": lambda: [
-                Case("a row", torch.ones(3)),
-                Case("a table", torch.full((2, 2), 3.0)),
-            ],
-            "seconds": 2.0,
-            **facts,
-        },
-    )
-    exercise.starter(starter).reference(reference).also_right(by_adding)
-    exercise.mistake("You square.")(squares)
-    exercise.mistake("You take the first only.")(first_only)
-    return exercise
+def made(reference=None, **facts):
+    """An exercise that asks for twice a tensor, or for what ``reference`` does."""
+    given = {
+        "title": "Twice",
+        "stars": 1,
+        "minutes": 1,
+        "takeaway": "Twice is twice.",
+        "hints": ("Think.", "Add.", "Write `x + x`."),
+        "cases": lambda: [
+            Case("a row", torch.ones(3)),
+            Case("a table", torch.full((2, 2), 3.0)),
+        ],
+        "mistakes": [
+            Mistake("You square.", lambda: squares),
+            Mistake("You take the first only.", lambda: first_only),
+        ],
+        "seconds": 2.0,
+    }
+    return Exercise("chapter.double", reference or double, **{**given, **facts})
 
 
-def starter(x):
-    """Return twice x."""
-    ...
-
-
-def reference(x):
+def double(x):
     return 2 * x
 
 
@@ -65,25 +54,23 @@ def first_only(x):
     return x[99]
 
 
-def predicted():
-    exercise = Prediction(
-        "room.sizes",
-        title="Sizes",
-        stars=1,
-        minutes=1,
-        ask="How long?",
-        takeaway="So long.",
-        hints=("Count.",),
-        blank='{"a": ..., "b": ...}',
-    )
-    exercise.reference(lambda: {"a": len("xy"), "b": len("xyz")})
-    exercise.mistake("a: you counted from 0.")(lambda: {"a": "xy".index("y")})
-    exercise.mistake("b: you counted from 0.")(lambda: {"b": "xyz".index("z")})
-    return exercise
+def predicted(experiment=lambda: {"a": len("xy"), "b": len("xyz")}, **facts):
+    given = {
+        "title": "Sizes",
+        "stars": 1,
+        "minutes": 1,
+        "takeaway": "So long.",
+        "hints": ("Count.",),
+        "mistakes": [
+            Mistake("a: you counted from 0.", lambda: {"a": 1}),
+            Mistake("b: you counted from 0.", lambda: {"b": 2}),
+        ],
+    }
+    return Prediction("chapter.sizes", experiment, **{**given, **facts})
 
 
 def test_the_reference_is_right_and_says_what_to_take_away():
-    card = made().check(reference)
+    card = made().check(double)
     assert (card.state, card.title, card.text) == ("right", "Twice", "Twice is twice.")
 
 
@@ -103,6 +90,11 @@ def test_whatever_does_the_same_is_right(answer):
 def blank(x): ...
 
 
+def blank_with_docstring(x):
+    """Return twice x."""
+    ...
+
+
 def passes(x):
     pass
 
@@ -117,7 +109,7 @@ def refuses_with_words(x):
 
 
 @pytest.mark.parametrize(
-    "answer", [..., starter, blank, passes, refuses, refuses_with_words, lambda x: ...]
+    "answer", [..., blank_with_docstring, blank, passes, refuses, refuses_with_words, lambda x: ...]
 )
 def test_an_untouched_answer_is_not_tried_yet(answer):
     card = made().check(answer)
@@ -160,10 +152,9 @@ def test_the_same_error_with_another_name_in_it_is_the_same_mistake():
         raise TypeError("also_wrong() is confused at 0x7f00")
 
     def wrong(x):
-        raise TypeError("wrong() is confused at 0x1234")
+        raise TypeError("double() is confused at 0x1234")
 
-    exercise = made()
-    exercise.mistake("Confused.")(wrong)
+    exercise = made(mistakes=[Mistake("Confused.", lambda: wrong)])
     assert exercise.check(also_wrong).text == "Confused."
 
 
@@ -246,8 +237,8 @@ def test_changing_an_argument_in_place_is_not_right():
 
 
 def test_every_argument_is_watched():
-    exercise = made(cases=lambda: [Case("text and a tensor", "text", torch.ones(2))])
-    exercise.reference(lambda text, x: 2 * x)
+    cases = [Case("text and a tensor", "text", torch.ones(2))]
+    exercise = made(lambda text, x: 2 * x, cases=lambda: copy.deepcopy(cases))
     card = exercise.check(lambda text, x: x.mul_(2).clone())
     assert "leaves its argument 2 in another state" in card.text
 
@@ -258,22 +249,19 @@ def test_what_cannot_be_compared_is_said():
         inside.append(inside)
         return inside
 
-    exercise = made()
-    exercise.reference(gives_itself)
+    exercise = made(gives_itself)
     card = exercise.check(lambda rows: gives_itself(rows))
     assert card.state == "wrong" and "comparing it raised `RecursionError`" in card.text
 
 
 def test_an_exercise_may_ask_for_a_change_in_place():
-    exercise = made(cases=lambda: [Case("a layer", nn.Linear(2, 2))])
-
     def zeroes(layer):
         nn.init.zeros_(layer.weight)
 
     def zeroes_too(layer):
         layer.weight.data = torch.zeros(2, 2)
 
-    exercise.reference(zeroes)
+    exercise = made(zeroes, cases=lambda: [Case("a layer", nn.Linear(2, 2))])
     assert exercise.check(zeroes_too).state == "right"
     assert exercise.check(lambda layer: layer.weight).state == "wrong"
 
@@ -282,19 +270,18 @@ def test_an_exercise_may_ask_for_an_error():
     def refuses_text(x):
         raise ValueError("no")
 
-    exercise = made()
-    exercise.reference(refuses_text)
+    exercise = made(refuses_text)
     assert exercise.check(refuses_text).state == "right"
     card = exercise.check(lambda x: x)
     assert "It should have ended with ValueError: no; it ended with no error." in card.text
 
 
 def test_every_run_of_every_answer_starts_from_the_same_seed():
-    exercise = made()
-    exercise.reference(lambda x: x + torch.rand(3).sum() + random.random() + np.random.rand())
-    exercise.cases = lambda: [Case("a", torch.rand(3)), Case("b", torch.rand(3))]
-    again = lambda x: x + torch.rand(3).sum() + random.random() + np.random.rand()  # noqa: E731
-    assert exercise.check(again).state == "right"
+    def random_sum(x):
+        return x + torch.rand(3).sum() + random.random() + np.random.rand()
+
+    exercise = made(random_sum, cases=lambda: [Case("a", torch.rand(3)), Case("b", torch.rand(3))])
+    assert exercise.check(lambda x: random_sum(x)).state == "right"
 
 
 def test_the_readers_random_numbers_are_not_disturbed():
@@ -308,7 +295,7 @@ def test_the_readers_random_numbers_are_not_disturbed():
 def test_the_cases_are_fresh_for_each_run():
     exercise = made()
     exercise.check(lambda x: x.zero_())
-    assert exercise.check(reference).state == "right"
+    assert exercise.check(double).state == "right"
 
 
 def test_an_interrupt_passes_through():
@@ -338,9 +325,7 @@ def test_a_class_is_asked_for_by_its_methods():
         def forward(self, x):
             return self.factor * x
 
-    exercise = made()
-    exercise.starter(Doubler).reference(Whole)
-    exercise.observe(lambda cls, x: cls()(x))
+    exercise = made(Whole, observe=lambda cls, x: cls()(x))
     assert exercise.check(Whole).state == "right"
     assert exercise.check(Doubler).state == "todo"
     half = exercise.check(Half)
@@ -356,12 +341,14 @@ def test_the_method_that_is_still_open_is_named():
     )
 
     class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = 2
+
         def forward(self, x):
             return 2 * x
 
-    exercise = made().reference(Whole)
-    exercise.observe(lambda cls, x: cls()(x))
-    exercise.starter(run_cell(made(), open_class.format('"""Twice."""\n        ...'))[0])
+    exercise = made(Whole, observe=lambda cls, x: cls()(x))
     _, first_open = run_cell(exercise, open_class.format("return 2 * x"))
     assert (first_open.state, first_open.text) == ("todo", "`__init__` still has its `...`.")
     closed = open_class.replace("        ...\n\n", "\n")
@@ -373,14 +360,9 @@ def test_the_method_that_is_still_open_is_named():
 
 def test_a_program_with_a_bug_is_not_tried_until_it_is_changed():
     source = source_of(squares)
-    exercise = made(start="Run it.")
-    exercise.starter(squares)
-    _, as_given = run_cell(
-        exercise, source.replace("squares", "double") + "\nex.double.check(double)"
-    )
-    assert as_given.state == "wrong"  # another name is another program
-    _, renamed = run_cell(exercise, source + "\nex.double.check(squares)")
-    assert (renamed.state, renamed.text) == ("todo", "Run it.")
+    exercise = made(start="Run it.", given=lambda: squares)
+    _, as_given = run_cell(exercise, source + "\nex.double.check(squares)")
+    assert (as_given.state, as_given.text) == ("todo", "Run it.")
     _, commented = run_cell(exercise, source + "  # why?\nex.double.check(squares)")
     assert commented.state == "todo"
 
@@ -389,6 +371,14 @@ def test_predictions_are_compared_as_values():
     exercise = predicted()
     assert exercise.check({"a": 2, "b": 3}).state == "right"
     assert exercise.check({"b": 3, "a": 2}).state == "right"
+
+
+def test_capitals_are_no_mistake_in_a_prediction():
+    exercise = predicted(
+        lambda: ["SGD", "up"], mistakes=[Mistake("Down.", lambda: ["sgd", "down"])]
+    )
+    assert exercise.check(("sgd", "UP")).state == "right"
+    assert exercise.check(["SGD", "Down"]).text == "Down."
 
 
 def test_a_known_mistake_in_one_place_of_a_prediction_is_named():
@@ -411,17 +401,14 @@ def test_a_prediction_of_another_form_is_shown_the_form(answer):
     assert rows["yours"] == describe(answer) and card.text
 
 
-def test_a_prediction_of_another_length_is_shown_the_form():
-    exercise = predicted()
-    exercise.reference(lambda: [2, 3])
-    assert "a prediction looks like" in dict(exercise.check([2]).rows)
+def test_a_prediction_of_another_length_is_told_so():
+    exercise = predicted(lambda: [2, 3], mistakes=())
+    assert [label for label, _ in exercise.check([2]).rows] == ["yours"]
     assert exercise.check([2, 4]).text.startswith("That is not what happens at `[1]`: `4` is wrong")
 
 
 def test_a_prediction_that_is_one_value_has_no_form_to_show():
-    exercise = predicted()
-    exercise.blank = "..."
-    exercise.reference(lambda: 7)
+    exercise = predicted(lambda: 7, mistakes=())
     assert exercise.check(8).text.startswith("That is not what happens: `8` is wrong.")
     assert [label for label, _ in exercise.check("8").rows] == ["yours"]
 
@@ -435,12 +422,11 @@ def test_the_open_place_is_named():
     assert predicted().check({"a": 2, "b": ...}).text == "`'b'` is still open."
 
 
-def test_an_experiment_that_fails_is_a_fault_of_the_room_and_not_a_right_answer():
-    exercise = predicted()
-    exercise.reference(lambda: 1 / 0)
+def test_an_experiment_that_fails_is_the_courses_fault_and_makes_no_answer_right():
+    exercise = predicted(lambda: 1 / 0)
     assert exercise.check({"a": 2, "b": 3}).state == "wrong"
     with pytest.raises(ZeroDivisionError):
-        _ = exercise.answer_right
+        _ = exercise.right
 
 
 def test_hints_come_one_by_one_and_end():
@@ -462,52 +448,29 @@ def test_a_number_of_hints_can_be_asked_for():
 
 def test_the_solution_shows_the_reference():
     card = made().solution()
-    assert card.code == "def reference(x):\n    return 2 * x"
+    assert card.code == "def double(x):\n    return 2 * x"
 
 
-def test_strict_mode_raises_for_all_that_is_not_right(monkeypatch):
+def test_strict_mode_raises_for_wrong_answers_only(monkeypatch):
     monkeypatch.setenv("TUTORIAL_STRICT", "1")
     exercise = made()
-    assert exercise.check(reference).state == "right"
-    for answer in (..., squares, 7):
-        with pytest.raises(NotRight, match=r"room\.double"):
+    assert exercise.check(double).state == "right"
+    assert exercise.check(...).state == "todo"
+    for answer in (squares, 7):
+        with pytest.raises(NotRight, match=r"chapter\.double"):
             exercise.check(answer)
 
 
 def test_what_was_tried_and_what_is_right_is_recorded():
     exercise = made()
     exercise.check(squares)
-    assert record.states() == {"room.double": "tried"}
-    exercise.check(reference)
-    assert record.states() == {"room.double": "right"}
-
-
-def test_the_cells_hold_the_source_and_the_check():
-    exercise = made()
-    assert exercise.starter_cell().startswith('def starter(x):\n    """Return twice x."""\n    ...')
-    assert (
-        exercise.solved_cell() == "def reference(x):\n    return 2 * x\n\n\nex.double.check(double)"
-    )
-    assert predicted().starter_cell() == 'sizes = {"a": ..., "b": ...}\nex.sizes.check(sizes)'
-
-
-def test_the_prompt_has_stars_minutes_and_folded_help():
-    prompt = made(stars=2, help=(("<code>KeyError</code>", "Look there."),)).prompt_cell()
-    assert prompt.startswith("### ★★ Twice · 1 min\n\nGive twice `x`.")
-    assert (
-        "<details><summary><code>KeyError</code></summary>\n\nLook there.\n\n</details>" in prompt
-    )
-    assert "ex.double.hint()" in prompt and "ex.double.solution()" in prompt
+    assert record.states() == {"chapter.double": "tried"}
+    exercise.check(double)
+    assert record.states() == {"chapter.double": "right"}
 
 
 def test_the_repr_says_what_can_be_done():
-    assert repr(made()) == "<exercise room.double ★: .check(answer), .hint(), .solution()>"
-
-
-def test_importing_the_exercises_without_a_room_imports_no_torch():
-    code = "import helpers.exercises, sys; sys.exit('torch' in sys.modules)"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+    assert repr(made()) == "<exercise chapter.double ★: .check(answer), .hint(), .solution()>"
 
 
 def test_the_colours_of_a_message_are_left_out():
@@ -515,3 +478,40 @@ def test_the_colours_of_a_message_are_left_out():
         raise ValueError("\x1b[1mbold\x1b[0m words")
 
     assert "`ValueError: bold words`" in made().check(raises).text
+
+
+def test_a_mistake_is_recognised_whatever_words_the_reader_gives_the_error_asked_for():
+    def refuse(x, words):
+        if x.dim() != 1:
+            raise ValueError(words)
+
+    def right(x):
+        refuse(x, "expected a row")
+        return 2 * x
+
+    def triples(x):
+        refuse(x, "expected a row")
+        return 3 * x
+
+    def triples_in_other_words(x):
+        refuse(x, "no table, please")
+        return x + x + x
+
+    exercise = made(right, mistakes=[Mistake("Three times.", lambda: triples)])
+    assert exercise.check(triples_in_other_words).text == "Three times."
+
+
+def test_an_error_of_another_type_is_not_the_error_asked_for():
+    def right(x):
+        raise ValueError("no")
+
+    def wrong(x):
+        raise TypeError("no")
+
+    assert made(right, mistakes=[]).check(wrong).state == "wrong"
+
+
+def test_a_name_that_a_chapter_forgot_to_define_is_not_taken_for_a_mistake():
+    exercise = made(mistakes=[Mistake("Forgotten.", lambda: lambda x: forgotten(x))])
+    card = exercise.check(lambda x: forgotten(x))
+    assert card.state == "wrong" and card.text != "Forgotten."

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from helpers import exercises
 from helpers.exercises import record
 
 
@@ -74,9 +73,6 @@ def test_a_file_that_cannot_be_written_is_said_and_not_raised():
     trouble = record.note("module.Linear", "right")
     assert "could not be saved" in trouble and str(record.path()) in trouble
     assert record.states() == {}
-    card = exercises.find("module.listed").check(exercises.find("module.listed").answer_right)
-    assert card.state == "right"
-    assert any("could not be saved" in text for _, text in card.rows)
 
 
 def test_two_kernels_writing_at_once_lose_nothing(tmp_path):
@@ -92,32 +88,3 @@ def test_two_kernels_writing_at_once_lose_nothing(tmp_path):
     ]
     assert [kernel.wait() for kernel in kernels] == [0, 0]
     assert len(record.states()) == 200
-
-
-def test_the_overview_counts_and_shows():
-    record.note("module.listed", "right")
-    record.note("module.Linear", "tried")
-    overview = exercises.progress()
-    assert "01 Module: 1 of" in str(overview)
-    assert "● What does the module list?" in str(overview)
-    assert "◐ Build" in overview._repr_html_() and "○" in overview._repr_html_()
-
-
-def test_reset_forgets_and_shows_what_is_left():
-    record.note("module.listed", "right")
-    record.note("start_here.slope", "right")
-    assert "00 Start here: 1 of" in str(exercises.reset("module"))
-    assert record.states() == {"start_here.slope": "right"}
-
-
-@pytest.mark.parametrize("name", ["modul", "module.nothing", "01", 3])
-def test_resetting_what_is_unknown_lists_what_is_known(name):
-    record.note("module.listed", "right")
-    with pytest.raises(KeyError, match=r"module.*module\.Linear"):
-        exercises.reset(name)
-    assert record.states() == {"module.listed": "right"}
-
-
-def test_an_unknown_exercise_lists_the_known_ones():
-    with pytest.raises(KeyError, match=r"unknown exercise 'module.linaer'.*module\.Linear"):
-        exercises.find("module.linaer")

@@ -62,23 +62,10 @@ def test_the_same_seed_draws_the_same_numbers():
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
-def test_what_takes_too_long_is_stopped():
+def test_the_signal_interrupts_a_sleep_too():
     start = time.monotonic()
     outcome = run(lambda: time.sleep(30), seed=0, seconds=0.1)
     assert isinstance(outcome.error, TookTooLong) and time.monotonic() - start < 20
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
-def test_an_answer_that_catches_everything_is_stopped_by_a_later_alarm():
-    def stubborn():
-        for _ in range(2):
-            try:
-                time.sleep(30)
-            except BaseException:
-                continue
-        time.sleep(30)
-
-    assert isinstance(run(stubborn, seed=0, seconds=0.1).error, TookTooLong)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
@@ -95,12 +82,65 @@ def test_the_alarm_of_the_program_around_it_comes_back():
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_without_alarms_it_runs_all_the_same():
-    outcomes = []
-    thread = threading.Thread(target=lambda: outcomes.append(run(lambda: 7, seed=0, seconds=0.001)))
-    thread.start()
-    thread.join()
-    assert outcomes[0].value == 7
+@pytest.fixture(params=["signal", "no signal", "another thread"])
+def limited(request, monkeypatch):
+    """Runs an answer under the time limit, as each platform and thread has it."""
+    if request.param == "signal" and not hasattr(signal, "SIGALRM"):
+        pytest.skip("the platform has no alarm signal")
+    if request.param == "no signal":
+        monkeypatch.delattr(signal, "SIGALRM", raising=False)
+
+    def outcome(answer, seconds):
+        if request.param != "another thread":
+            return run(answer, seed=0, seconds=seconds)
+        outcomes = []
+        thread = threading.Thread(
+            target=lambda: outcomes.append(run(answer, seed=0, seconds=seconds))
+        )
+        thread.start()
+        thread.join()
+        return outcomes[0]
+
+    return outcome
+
+
+def forever():
+    while True:
+        time.sleep(0.001)
+
+
+def test_an_endless_answer_is_stopped_on_every_platform_and_in_every_thread(limited):
+    outcome = limited(forever, 0.1)
+    assert isinstance(outcome.error, TookTooLong) and str(outcome.error) == "0.1 s"
+
+
+def test_an_answer_that_catches_the_first_stop_is_stopped_again(limited):
+    def stubborn():
+        try:
+            forever()
+        except BaseException:
+            forever()
+
+    assert isinstance(limited(stubborn, 0.1).error, TookTooLong)
+
+
+def test_an_answer_in_time_is_not_stopped_and_nothing_is_raised_later(limited):
+    assert limited(lambda: 7, 0.05).value == 7
+    time.sleep(0.4)
+
+
+def test_answers_that_end_at_their_limit_leave_no_alarm_behind(limited):
+    """The stop may come at any instruction, the last ones of the run included."""
+
+    def answer():
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+
+    for _ in range(150):
+        outcome = limited(answer, 0.002)
+        assert outcome.error is None or isinstance(outcome.error, TookTooLong)
+    time.sleep(0.4)
 
 
 def test_the_readers_random_state_and_settings_come_back():
