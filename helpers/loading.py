@@ -1,173 +1,19 @@
-"""Data sets that worker processes can import, and the loader arguments that start those workers.
+"""Worker processes for a ``DataLoader``, in a notebook too.
 
 A worker that is not forked gets its data set as a pickle, and a pickle names classes by module. A
 class from a notebook's cell is of the module ``__main__``, which in the worker is another one.
 """
 
-import gzip
 import pickle
-import random
 import sys
-import time
-import unicodedata
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from io import BytesIO
-from itertools import islice
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
-
-SCRIPTS = (
-    *("ARABIC", "ARMENIAN", "BENGALI", "CYRILLIC", "DEVANAGARI"),
-    *("GEORGIAN", "GREEK", "HEBREW", "TAMIL", "TELUGU"),
-)
-
-
-class Digits(Dataset):
-    """Images and their labels, tensors of equal length, the images changed by ``transform``."""
-
-    def __init__(
-        self,
-        images: Float[Tensor, "n *image"],
-        labels: Int[Tensor, " n"],
-        transform: Callable[[Tensor], Tensor] | None = None,
-    ):
-        self.images, self.labels, self.transform = images, labels, transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Int[Tensor, ""]]:
-        image = self.images[i]
-        if self.transform is not None:
-            image = self.transform(image)
-        return image, self.labels[i]
-
-
-class Draws(Dataset):
-    """``n`` samples that tell who made them, with a random number from each of four generators.
-
-    Sample ``i`` is a dict of integers: ``sample`` (``i``), ``worker`` (-1 in the main process),
-    ``seed`` (the worker's, or -1), and draws below 1000 from ``torch``, ``numpy`` and
-    ``random``, the global generators, and from ``own``, a NumPy generator that the data set holds.
-    """
-
-    def __init__(self, n: int):
-        self.n = n
-        self.own = np.random.default_rng(0)
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> dict[str, int]:
-        info = get_worker_info()
-        return {
-            "sample": i,
-            "worker": info.id if info else -1,
-            "seed": info.seed if info else -1,
-            "torch": torch.randint(1000, ()).item(),
-            "numpy": np.random.randint(1000),
-            "random": random.randrange(1000),
-            "own": int(self.own.integers(1000)),
-        }
-
-
-def reseed(worker_id: int) -> None:
-    """A ``worker_init_fn`` for ``Draws``: its own generator begins anew from the worker's seed."""
-    info = get_worker_info()
-    info.dataset.own = np.random.default_rng(info.seed)
-
-
-class Slow(Dataset):
-    """Sample ``i`` is the number ``i`` and takes ``waits[i]`` seconds: a disk, or a network."""
-
-    def __init__(self, waits: list[float]):
-        self.waits = waits
-
-    def __len__(self) -> int:
-        return len(self.waits)
-
-    def __getitem__(self, i: int) -> int:
-        time.sleep(self.waits[i])
-        return i
-
-
-class Counted(Dataset):
-    """Sample ``i`` is the number ``i``, and ``asked[i]`` how often it was asked for.
-
-    ``asked``, ``Int[Tensor, "n"]``, lies in memory that all processes share.
-    """
-
-    def __init__(self, n: int):
-        self.asked = torch.zeros(n, dtype=torch.int64).share_memory_()
-
-    def __len__(self) -> int:
-        return len(self.asked)
-
-    def __getitem__(self, i: int) -> int:
-        self.asked[i] += 1
-        return i
-
-
-class Rows(IterableDataset):
-    """scikit-learn's digits as a stream, read line by line: pairs of an image and its class.
-
-    An image is ``Float[Tensor, "1 8 8"]`` in [0, 1], a class an int from 0 to 9. The stream ends
-    after ``n`` rows, or with the file's 1,797. Each worker reads all of it.
-    """
-
-    def __init__(self, n: int | None = None):
-        self.n = n
-
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "1 8 8"], int]]:
-        # Found, not imported: that would take a new process longer than the reading.
-        package = Path(find_spec("sklearn").origin).parent
-        with gzip.open(package / "datasets" / "data" / "digits.csv.gz", "rt") as lines:
-            for line in islice(lines, self.n):
-                *pixels, digit = map(float, line.split(","))
-                yield torch.tensor(pixels).view(1, 8, 8) / 16, int(digit)
-
-
-class ShardedRows(Rows):
-    """``Rows`` dealt out to the workers like cards: together they give each row once."""
-
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "1 8 8"], int]]:
-        info = get_worker_info()
-        first, step = (info.id, info.num_workers) if info else (0, 1)
-        return islice(super().__iter__(), first, None, step)
-
-
-class Letters(Dataset):
-    """Names of letters, as Unicode gives them, and the script each letter belongs to.
-
-    A sample is ``(codes, script)``: ``Int[Tensor, "length"]`` with a to z as 1 to 26 and anything
-    else as 27 (0 stays free for padding), and a class from 0 to 9, the place in ``SCRIPTS``. How
-    many there are depends on Python's version of Unicode.
-    """
-
-    def __init__(self):
-        names = (unicodedata.name(chr(code), "") for code in range(0x3000))
-        parts = (name.partition(" LETTER ") for name in names)
-        self.samples = [
-            (text.lower(), SCRIPTS.index(script.split()[0]))
-            for script, _, text in parts
-            if text and script.split()[0] in SCRIPTS
-        ]
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, i: int) -> tuple[Int[Tensor, " length"], int]:
-        text, script = self.samples[i]
-        codes = [ord(letter) - 96 if "a" <= letter <= "z" else 27 for letter in text]
-        return torch.tensor(codes), script
+from torch.utils.data import get_worker_info
 
 
 def workers(dataset: Any, n: int) -> dict[str, Any]:
@@ -198,6 +44,15 @@ def workers(dataset: Any, n: int) -> dict[str, Any]:
     if method == "forkserver":
         context.set_forkserver_preload(["torch.utils.data", "helpers.loading"])
     return {"num_workers": n, "multiprocessing_context": context, "persistent_workers": True}
+
+
+def reseed(worker_id: int) -> None:
+    """A ``worker_init_fn``: the data set's own NumPy generator starts from the worker's seed.
+
+    The data set keeps that generator as ``own``. torch seeds the global generators, and no other.
+    """
+    info = get_worker_info()
+    info.dataset.own = np.random.default_rng(info.seed)
 
 
 def _start_method(dataset: Any, platform: str) -> tuple[str | None, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import torch
@@ -14,9 +13,6 @@ from helpers import augment
 from helpers.exercises import Case, Exercises, Words
 
 chapter = Exercises(__file__)
-
-
-# Where the label goes ---------------------------------------------------------------------------
 
 
 def _faces(n, height, width, flip):
@@ -38,59 +34,8 @@ def mirror(images, points, flip):
     mirrored = torch.stack([images.shape[-1] - 1 - columns, rows], dim=-1)
     mirrored = mirrored[:, [1, 0, 2, 4, 3]]
     chosen = flip[:, None, None]
-    return torch.where(chosen[..., None], images.flip(-1), images), torch.where(
-        chosen, mirrored, points
-    )
-
-
-def _mirrored(images, points, flip, columns=None, order=(1, 0, 2, 4, 3), rows=None):
-    """The reference with parts of it exchanged."""
-    new = points.clone()
-    new[..., 0] = images.shape[-1] - 1 - points[..., 0] if columns is None else columns
-    if rows is not None:
-        new[..., 1] = rows
-    new, chosen = new[:, list(order)], flip[:, None, None]
-    return torch.where(chosen[..., None], images.flip(-1), images), torch.where(chosen, new, points)
-
-
-def points_stay(images, points, flip):
-    return _mirrored(images, points, flip, columns=points[..., 0], order=range(5))
-
-
-def sides_stay(images, points, flip):
-    return _mirrored(images, points, flip, order=range(5))
-
-
-def mouth_stays(images, points, flip):
-    return _mirrored(images, points, flip, order=(1, 0, 2, 3, 4))
-
-
-def eyes_stay(images, points, flip):
-    return _mirrored(images, points, flip, order=(0, 1, 2, 4, 3))
-
-
-def height_for_width(images, points, flip):
-    return _mirrored(images, points, flip, columns=images.shape[-2] - 1 - points[..., 0])
-
-
-def off_by_one(images, points, flip):
-    return _mirrored(images, points, flip, columns=images.shape[-1] - points[..., 0])
-
-
-def off_by_one_and_sides_stay(images, points, flip):
-    columns = images.shape[-1] - points[..., 0]
-    return _mirrored(images, points, flip, columns=columns, order=range(5))
-
-
-def mirrors_all(images, points, flip):
-    return _mirrored(images, points, torch.ones_like(flip))
-
-
-def only_sides(images, points, flip):
-    return _mirrored(images, points, flip, columns=points[..., 0])
-
-
-# One draw, or one for each ----------------------------------------------------------------------
+    new_images = torch.where(chosen[..., None], images.flip(-1), images)
+    return new_images, torch.where(chosen, mirrored, points)
 
 
 @chapter.prediction
@@ -114,15 +59,12 @@ def one_draw():
     }
 
 
-def any_number():
+def any_number_mirrored():
     return {"images mirrored by flip(images)": set(range(7))}
 
 
-def always_half():
+def always_three_mirrored():
     return {"images mirrored by flip(images)": {3}}
-
-
-# Before or after normalising --------------------------------------------------------------------
 
 
 @chapter.prediction
@@ -144,9 +86,6 @@ def order():
         )
 
     return {name: commutes(change) for name, change in changes.items()}
-
-
-# Mixing -----------------------------------------------------------------------------------------
 
 
 def _rolled(n):
@@ -178,88 +117,6 @@ def mixup(images, labels, classes, shares, partners):
     )
 
 
-def _mix(images, shares, partners):
-    shares = shares[:, None, None, None]
-    return shares * images + (1 - shares) * images[partners]
-
-
-def _mixed_targets(labels, classes, shares, partners):
-    targets = F.one_hot(labels, classes).float()
-    return shares[:, None] * targets + (1 - shares[:, None]) * targets[partners]
-
-
-def labels_stay(images, labels, classes, shares, partners):
-    return _mix(images, shares, partners), F.one_hot(labels, classes).float()
-
-
-def the_wrong_way_round(images, labels, classes, shares, partners):
-    return mixup_right(images, labels, classes, 1 - shares, partners)
-
-
-def targets_the_wrong_way_round(images, labels, classes, shares, partners):
-    return _mix(images, shares, partners), _mixed_targets(labels, classes, 1 - shares, partners)
-
-
-def the_larger_share_wins(images, labels, classes, shares, partners):
-    larger = torch.where(shares >= 0.5, labels, labels[partners])
-    return _mix(images, shares, partners), F.one_hot(larger, classes).float()
-
-
-def both_labels(images, labels, classes, shares, partners):
-    targets = F.one_hot(labels, classes).float()
-    return _mix(images, shares, partners), torch.maximum(targets, targets[partners])
-
-
-def numbers_mixed(images, labels, classes, shares, partners):
-    return _mix(images, shares, partners), shares * labels + (1 - shares) * labels[partners]
-
-
-def shares_along_the_columns(images, labels, classes, shares, partners):
-    mixed = shares * images + (1 - shares) * images[partners]
-    return mixed, _mixed_targets(labels, classes, shares, partners)
-
-
-def other_partners_for_labels(images, labels, classes, shares, partners):
-    return _mix(images, shares, partners), _mixed_targets(labels, classes, shares, partners.flip(0))
-
-
-def overwritten(images, labels, classes, shares, partners):
-    targets, rows = torch.zeros(len(images), classes), torch.arange(len(images))
-    targets[rows, labels] = shares
-    targets[rows, labels[partners]] = 1 - shares
-    return _mix(images, shares, partners), targets
-
-
-def one_share_for_all(images, labels, classes, shares, partners):
-    return mixup_right(images, labels, classes, shares[:1].expand_as(shares), partners)
-
-
-def partners_already_mixed(images, labels, classes, shares, partners):
-    mixed = images.clone()
-    for i, (share, partner) in enumerate(zip(shares.tolist(), partners.tolist(), strict=True)):
-        mixed[i] = share * mixed[i] + (1 - share) * mixed[partner]
-    return mixed, _mixed_targets(labels, classes, shares, partners)
-
-
-def all_partners_already_mixed(images, labels, classes, shares, partners):
-    mixed, targets = images.clone(), F.one_hot(labels, classes).float()
-    for i, (share, partner) in enumerate(zip(shares.tolist(), partners.tolist(), strict=True)):
-        for one in (mixed, targets):
-            one[i] = share * one[i] + (1 - share) * one[partner]
-    return mixed, targets
-
-
-def scaled_in_place(images, labels, classes, shares, partners):
-    of_images = shares[:, None, None, None]
-    images *= of_images
-    images += (1 - of_images) * images[partners]
-    return images, _mixed_targets(labels, classes, shares, partners)
-
-
-def mixup_right(images, labels, classes, shares, partners):
-    return _mix(images, shares, partners), _mixed_targets(labels, classes, shares, partners)
-
-
 @chapter.prediction
 def floor():
     share = torch.rand(20_000).clamp(1e-6, 1 - 1e-6)
@@ -277,7 +134,7 @@ def floor():
     }
 
 
-# Pasting ----------------------------------------------------------------------------------------
+HALVES = 120  # draws with λ near one half, and as many with any λ
 
 
 def _on_numbered_pixels(answer, n, height, width):
@@ -308,9 +165,6 @@ def _on_numbered_pixels(answer, n, height, width):
         **_of_boxes(owner),
         **_of_targets(owner, targets),
     }
-
-
-HALVES = 120  # draws with λ near one half, and as many with any λ
 
 
 def _drawn(answer, images, alpha):
@@ -411,127 +265,14 @@ def cutmix(images, labels, classes, alpha=1.0):
     left, right = max(column - box_width // 2, 0), min(column + box_width // 2, width)
 
     partners = torch.randperm(n)
+    others = images[partners]
     pasted = images.clone()
-    pasted[:, :, top:bottom, left:right] = images[partners, :, top:bottom, left:right]
+    pasted[:, :, top:bottom, left:right] = others[:, :, top:bottom, left:right]
 
     share = 1 - (bottom - top) * (right - left) / (height * width)
     targets = F.one_hot(labels, classes).float()
     targets = share * targets + (1 - share) * targets[partners]
     return pasted, targets
-
-
-def _cutmix(images, labels, classes, alpha, left=()):
-    """CutMix in which the bugs named in ``left`` are left."""
-    n, _, height, width = images.shape
-    share = augment.beta(1.0 if "alpha" in left else alpha, 1).item()
-    if "larger half" in left:
-        share = max(share, 1 - share)
-    side = (1 - share) ** (1.0 if "sides" in left else 0.5)
-    half_height, half_width = int(height * side) // 2, int(width * side) // 2
-    shorter = min(height, width)
-    most = (shorter, shorter) if "shorter side" in left else (height, width)
-    row, column = (int(torch.randint(side, ())) for side in most)
-    if "middle" in left:
-        row, column = height // 4 + row // 2, width // 4 + column // 2
-    if "clamped centre" in left:
-        row = min(max(row, half_height), height - half_height)
-        column = min(max(column, half_width), width - half_width)
-    rows = slice(max(row - half_height, 0), min(row + half_height, height))
-    columns = slice(max(column - half_width, 0), min(column + half_width, width))
-    partners = torch.randperm(n)
-    pasted, others = images if "in place" in left else images.clone(), images[partners]
-    if "upper left" in left:
-        others = others.roll((rows.start, columns.start), dims=(2, 3))
-    channels = slice(0, 1) if "one channel" in left else slice(None)
-    pasted[:, channels, rows, columns] = others[:, channels, rows, columns]
-    if "share" not in left:
-        area = (rows.stop - rows.start) * (columns.stop - columns.start)
-        share = 1 - area / (height * width)
-    if "exchanged" in left:
-        share = 1 - share
-    targets = F.one_hot(labels, classes).float()
-    of_labels = torch.randperm(n) if "permutations" in left else partners
-    return pasted, share * targets + (1 - share) * targets[of_labels]
-
-
-def _left(*bugs):
-    def answer(images, labels, classes, alpha=1.0):
-        return _cutmix(images, labels, classes, alpha, left=bugs)
-
-    answer.__name__ = "left_" + "_".join(bugs).replace(" ", "_")
-    return answer
-
-
-cutmix.mistake(
-    "One thing is left: the targets use λ as it was drawn. The box is rounded to whole pixels and "
-    "cut off at the border, so less is pasted than λ says. Count the pixels and use their share."
-)(_left("share"))
-
-cutmix.mistake(
-    "One thing is left: images and labels are permuted differently. Draw `torch.randperm(n)` once "
-    "and use it for both."
-)(_left("permutations"))
-
-cutmix.mistake(
-    "One thing is left: the function writes into the batch it was given. Work on `images.clone()`; "
-    "next time around, the caller's images would hold old boxes."
-)(_left("in place"))
-
-cutmix.mistake(
-    "One thing is left: the box has the wrong size. To cover 1 - λ of the area, each *side* has to "
-    "be `sqrt(1 - λ)` of the image's."
-)(_left("sides"))
-
-_SYMPTOMS = {
-    "sides": "where λ is one half, an uncut box covers a quarter of the image",
-    "share": "the targets use λ as it was drawn, not the share of the pixels",
-    "permutations": "the permutation is drawn twice",
-    "in place": "the function writes into the batch it was given",
-}
-
-for _count, _word in ((2, "Two"), (3, "Three")):
-    for _bugs in itertools.combinations(_SYMPTOMS, _count):
-        _symptoms = "; ".join(_SYMPTOMS[bug] for bug in _bugs)
-        cutmix.mistake(f"{_word} of the four things are left: {_symptoms}.")(_left(*_bugs))
-
-cutmix.mistake(
-    "The shares of the targets are the wrong way round: an image keeps what is *not* pasted over."
-)(_left("exchanged"))
-
-cutmix.mistake(
-    "You draw λ without `alpha`: it decides how λ is spread, and at a large `alpha` nearly every λ "
-    "is one half. `torch.distributions.Beta(alpha, alpha)`."
-)(_left("alpha"))
-
-cutmix.mistake(
-    "Your boxes never touch the border: you move the centre inwards. The centre is anywhere in the "
-    "image, so that its edges are covered as well; the box is cut off, and its area counted."
-)(_left("clamped centre"))
-
-cutmix.mistake(
-    "The centres of your boxes come from the middle of the image, so its edges are hardly ever "
-    "covered. Every pixel is as likely to be the centre: draw the row from 0 to the height, the "
-    "column from 0 to the width."
-)(_left("middle"))
-
-cutmix.mistake(
-    "Your λ is always the larger half, so no box covers more than half of an image. MixUp may do "
-    "that, since its two images can change places; here, take λ as it is drawn."
-)(_left("larger half"))
-
-cutmix.mistake(
-    "Your boxes leave a part of the image alone: their centres are not anywhere in it. Draw the "
-    "row below the height, and the column below the width."
-)(_left("shorter side"))
-
-cutmix.mistake(
-    "The box shows another *part* of the other image than the one that lies there. Take the same "
-    "rows and columns from it."
-)(_left("upper left"))
-
-cutmix.mistake("You paste one channel only. A box is pasted with all its channels: `[:, :, …]`.")(
-    _left("one channel")
-)
 
 
 def _quarters(n, c, height, width, classes, labels, corners=False):
@@ -555,85 +296,13 @@ def ricap(images, labels, classes, points, partners):
     above = (torch.arange(height) < points[:, :1])[:, None, :, None]
     left = (torch.arange(width) < points[:, 1:])[:, None, None, :]
     masks = torch.stack([above & left, above & ~left, ~above & left, ~above & ~left]).float()
-    whom = torch.cat([torch.arange(len(images))[None], partners])
+    sources = torch.cat([torch.arange(len(images))[None], partners])
     shares = masks.mean(dim=(2, 3, 4))
     targets = F.one_hot(labels, classes).float()
     return (
-        (masks * images[whom]).sum(dim=0),
-        (shares[:, :, None] * targets[whom]).sum(dim=0),
+        (masks * images[sources]).sum(dim=0),
+        (shares[:, :, None] * targets[sources]).sum(dim=0),
     )
-
-
-def _ricap(images, labels, classes, points, partners, share=None, put=None, order=(0, 1, 2)):
-    """Image by image. ``share`` gives a part's share of the label, ``put`` writes it."""
-    n, _, height, width = images.shape
-    new, targets = torch.empty_like(images), torch.zeros(n, classes)
-    for i, (row, column) in enumerate(points.tolist()):
-        parts = [(slice(0, row), slice(0, column)), (slice(0, row), slice(column, width))]
-        parts += [
-            (slice(row, height), slice(0, column)),
-            (slice(row, height), slice(column, width)),
-        ]
-        whom = [i, *(int(partners[place, i]) for place in order)]
-        for number, ((rows, columns), j) in enumerate(zip(parts, whom, strict=True)):
-            new[i, :, rows, columns] = images[j, :, rows, columns]
-            area = (rows.stop - rows.start) * (columns.stop - columns.start) / (height * width)
-            area = area if share is None else share(number, row / height, column / width)
-            if put is None:
-                targets[i, labels[j]] += area
-            else:
-                put(targets[i], labels, i, j, area)
-    return new, targets
-
-
-def a_quarter_each(images, labels, classes, points, partners):
-    return _ricap(images, labels, classes, points, partners, share=lambda part, r, c: 0.25)
-
-
-def one_class_overwritten(images, labels, classes, points, partners):
-    def put(target, labels, i, j, area):
-        target[labels[j]] = area
-
-    return _ricap(images, labels, classes, points, partners, put=put)
-
-
-def own_label_only(images, labels, classes, points, partners):
-    def put(target, labels, i, j, area):
-        target[labels[i]] += area
-
-    return _ricap(images, labels, classes, points, partners, put=put)
-
-
-def corners_exchanged(images, labels, classes, points, partners):
-    return _ricap(images, labels, classes, points, partners, order=(1, 0, 2))
-
-
-def shares_exchanged(images, labels, classes, points, partners):
-    def share(part, row, column):
-        return (row * column, (1 - row) * column, row * (1 - column), (1 - row) * (1 - column))[
-            part
-        ]
-
-    return _ricap(images, labels, classes, points, partners, share=share)
-
-
-def one_point_for_all(images, labels, classes, points, partners):
-    return _ricap(images, labels, classes, points[:1].expand_as(points), partners)
-
-
-def row_for_column(images, labels, classes, points, partners):
-    height, width = images.shape[-2:]
-    exchanged = torch.minimum(points.flip(1), torch.tensor([height, width]))
-    return _ricap(images, labels, classes, exchanged, partners)
-
-
-def point_included(images, labels, classes, points, partners):
-    height, width = images.shape[-2:]
-    later = torch.minimum(points + 1, torch.tensor([height, width]))
-    return _ricap(images, labels, classes, later, partners)
-
-
-# Agreeing ---------------------------------------------------------------------------------------
 
 
 def _large_and_torn():
@@ -684,74 +353,6 @@ def jsd(clean, first, second):
     return (log_p.exp() * (log_p - log_m)).sum(dim=-1).mean()
 
 
-def _jsd_of(log_ps, log_m):
-    parts = [(log_p.exp() * (log_p - log_m)).sum(dim=1).mean() for log_p in log_ps]
-    return sum(parts) / 3
-
-
-def _logs(*logits):
-    return torch.stack(logits).log_softmax(dim=-1)
-
-
-def log_of_softmax(clean, first, second):
-    ps = [one.softmax(dim=1) for one in (clean, first, second)]
-    m = sum(ps) / 3
-    return sum((p * (p.log() - m.log())).sum(dim=1).mean() for p in ps) / 3
-
-
-def as_it_circulates(clean, first, second):
-    ps = [one.softmax(dim=1) for one in (clean, first, second)]
-    log_m = (sum(ps) / 3).clamp(1e-7, 1).log()
-    return sum(F.kl_div(log_m, p, reduction="batchmean") for p in ps) / 3
-
-
-def sum_for_mean(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    return _jsd_of(log_ps, log_ps.logsumexp(dim=0))
-
-
-def log_target_unsaid(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    log_m = log_ps.logsumexp(dim=0) - math.log(3)
-    return sum(F.kl_div(log_m, log_p, reduction="batchmean") for log_p in log_ps) / 3
-
-
-def the_other_way(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    log_m = log_ps.logsumexp(dim=0) - math.log(3)
-    return sum((log_m.exp() * (log_m - log_p)).sum(dim=1).mean() for log_p in log_ps) / 3
-
-
-def not_divided_by_three(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    return 3 * _jsd_of(log_ps, log_ps.logsumexp(dim=0) - math.log(3))
-
-
-def mean_over_classes(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    return _jsd_of(log_ps, log_ps.logsumexp(dim=0) - math.log(3)) / clean.shape[1]
-
-
-def sum_over_samples(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    return _jsd_of(log_ps, log_ps.logsumexp(dim=0) - math.log(3)) * len(clean)
-
-
-def mean_of_logs(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    return _jsd_of(log_ps, log_ps.mean(dim=0))
-
-
-def softmax_of_mean_logits(clean, first, second):
-    mean = torch.stack([clean, first, second]).mean(dim=0)
-    return _jsd_of(_logs(clean, first, second), mean.log_softmax(dim=1))
-
-
-def against_the_clean_one(clean, first, second):
-    log_ps = _logs(clean, first, second)
-    return sum((log_ps[0].exp() * (log_ps[0] - one)).sum(dim=1).mean() for one in log_ps[1:]) / 2
-
-
 def _views(n):
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.BatchNorm1d(8), nn.ReLU())
     model.append(nn.Linear(8, 5))
@@ -785,74 +386,6 @@ def _loss_and_what_it_leaves(answer, model, images, first, second, labels):
 )
 def augmix_loss(model, images, first, second, labels):
     """`first` and `second` are AugMix versions of `images`; returns the loss."""
-    clean, one, two = model(torch.cat([images, first, second])).chunk(3)
-    loss = F.cross_entropy(clean, labels)
-    return loss + 12 * augment.js_divergence(clean, one, two)
-
-
-def _augmix_loss(model, images, first, second, labels, left=()):
-    if "passes" in left:
-        logits = [model(view) for view in (images, first, second)]
-    else:
-        logits = model(torch.cat([images, first, second])).chunk(3)
-    compared = logits
-    if "pixels" in left:
-        compared = [view.flatten(start_dim=1) for view in (images, first, second)]
-    if "detached" in left:
-        compared = [logits[0].detach(), *logits[1:]]
-    if "probabilities" in left:
-        compared = [one.softmax(dim=1) for one in logits]
-    judged, answers = logits["first" in left], labels
-    if "all" in left:
-        judged, answers = torch.cat(list(logits)), labels.repeat(3)
-    return F.cross_entropy(judged, answers) + 12 * augment.js_divergence(*compared)
-
-
-def _loss_left(*bugs):
-    def answer(model, images, first, second, labels):
-        return _augmix_loss(model, images, first, second, labels, left=bugs)
-
-    answer.__name__ = "loss_left_" + "_".join(bugs)
-    return answer
-
-
-augmix_loss.mistake(
-    "One thing is left: three forward passes. BatchNorm normalises each view by its own "
-    "statistics, which hides from the loss what AugMix changed, and it updates its running ones "
-    "three times. Put the views into one batch."
-)(_loss_left("passes"))
-
-augmix_loss.mistake(
-    "One thing is left: the divergence compares pixels. No weight of the model is in it, so its "
-    "gradient is 0. Compare predictions."
-)(_loss_left("pixels"))
-
-augmix_loss.mistake(
-    "One thing is left: the cross-entropy is taken on an augmented view. The label is asked of the "
-    "clean image; the divergence carries it over to the others."
-)(_loss_left("first"))
-
-augmix_loss.mistake(
-    "Two things are left: the model is called three times, and the cross-entropy is taken on an "
-    "augmented view."
-)(_loss_left("passes", "first"))
-
-augmix_loss.mistake(
-    "Two things are left: the model is called three times, and the divergence compares pixels, "
-    "which no weight can change."
-)(_loss_left("passes", "pixels"))
-
-augmix_loss.mistake(
-    "The cross-entropy is taken on all three views. The paper asks it of the clean image only; "
-    "that the others get the same answer is the divergence's task."
-)(_loss_left("all"))
-
-augmix_loss.mistake(
-    "You cut the clean prediction out of the divergence's gradient. The three are to meet, each "
-    "moving towards the others."
-)(_loss_left("detached"))
-
-augmix_loss.mistake(
-    "You hand probabilities to `js_divergence`, which takes a softmax itself: after two of them "
-    "all predictions look alike. Hand in logits."
-)(_loss_left("probabilities"))
+    logits = model(torch.cat([images, first, second])).chunk(3)
+    loss = F.cross_entropy(logits[0], labels)
+    return loss + 12 * augment.js_divergence(*logits)

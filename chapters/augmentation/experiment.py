@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -249,7 +250,8 @@ def draw(results: Results) -> Figure:
     shown = torch.where(clear, means, 0.0)
     figure, axes = plt.subplots(figsize=(8.6, 0.62 * len(found) + 1.5))
     axes.imshow(shown.numpy(), cmap="PuOr", vmin=-20, vmax=20, aspect="auto")
-    for (row, column), mean in _entries(means):
+    for row, column in itertools.product(*map(range, means.shape)):
+        mean = means[row, column].item()
         dark = abs(shown[row, column].item()) > 12
         axes.text(
             column,
@@ -306,12 +308,6 @@ def _resized(x: Images) -> Float[Tensor, "n 1 side side"]:
     return F.interpolate(x, size=SIDE, mode="bilinear")
 
 
-def _entries(values: Tensor):
-    for row in range(values.shape[0]):
-        for column in range(values.shape[1]):
-            yield (row, column), values[row, column].item()
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -334,7 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"\n{table(results)}\n\ncalibration: the gain is a fall of the error. * beyond 3 std errors"
     )
     if options.figure:
-        with plt.rc_context():  # whoever imports this keeps the look of their own figures
+        with plt.rc_context():  # the style is for this figure, not for those of the caller
             plots.use_style()
             figure = draw(results)
             figure.savefig(options.figure)

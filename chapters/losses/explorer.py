@@ -72,8 +72,8 @@ def draw(
 ) -> Figure:
     """Loss and slope in float32 for logits from ``-reach`` to ``reach``, one panel each.
 
-    The other arguments are those of ``loss_and_slope``. The title tells where the loss is least and
-    where it pulls with less than a thousandth.
+    The other arguments are those of ``loss_and_slope``. The title of the second panel
+    tells on how much of the range the slope is less than a thousandth in size.
     """
     logits = torch.linspace(-reach, reach, POINTS)
     values, slope = loss_and_slope(loss, logits, target, label_smoothing, pos_weight)

@@ -13,9 +13,6 @@ from helpers.exercises import Case, Exercises, Words
 chapter = Exercises(__file__)
 
 
-# Longer features ---------------------------------------------------------------------------------
-
-
 @chapter.prediction
 def longer():
     features, weight = torch.randn(1000, 8), torch.randn(5, 8)
@@ -46,23 +43,6 @@ def longer():
     }
 
 
-def _in_small_letters(answer):
-    if type(answer) is not dict:
-        return answer
-    return {key: word.lower() if type(word) is str else word for key, word in answer.items()}
-
-
-_LONGER = (
-    "accuracy",
-    "mean loss of the rows it gets right",
-    "mean loss of the rows it gets wrong",
-    "the cosine of any feature and any class weight changes",
-)
-
-
-# The scale that is needed ------------------------------------------------------------------------
-
-
 @chapter.exercise(
     cases=lambda: [
         Case(f"{classes} classes, probability {p}", classes, p)
@@ -72,37 +52,6 @@ _LONGER = (
 def least_scale(classes, probability):
     other = -1 / (classes - 1)
     return math.log((classes - 1) * probability / (1 - probability)) / (1 - other)
-
-
-def all_others_opposite(classes, probability):
-    return math.log((classes - 1) * probability / (1 - probability)) / 2
-
-
-def all_others_at_right_angles(classes, probability):
-    return math.log((classes - 1) * probability / (1 - probability))
-
-
-def axes_both_ways(classes, probability):
-    return math.log(probability * (classes - 2) / (1 - probability))
-
-
-def counts_itself_among_the_others(classes, probability):
-    return math.log(classes * probability / (1 - probability)) / (1 + 1 / (classes - 1))
-
-
-def forgets_the_logarithm(classes, probability):
-    return (classes - 1) * probability / (1 - probability) / (1 + 1 / (classes - 1))
-
-
-def the_temperature(classes, probability):
-    return 1 / least_scale.right(classes, probability)
-
-
-def gives_a_tensor(classes, probability):
-    return torch.tensor(least_scale.right(classes, probability))
-
-
-# A classifier of angles --------------------------------------------------------------------------
 
 
 def _numbers(*shape, seed=0):
@@ -171,122 +120,6 @@ class CosineClassifier(nn.Module):
         return self.scale * F.normalize(x, dim=1) @ directions.T
 
 
-class _Classifier(nn.Module):
-    """What all attempts have in common."""
-
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__()
-        self.scale = scale
-        self.weight = nn.Parameter(torch.randn(classes, features))
-
-
-class NormalisedOnce(_Classifier):
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__(features, classes, scale)
-        self.weight = nn.Parameter(F.normalize(self.weight.detach()))
-
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x), self.weight)
-
-
-class WeightsKeepTheirLength(_Classifier):
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__(features, classes, scale)
-        self.weight = nn.Parameter(2 * F.normalize(torch.randn(classes, features)))
-
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x), self.weight)
-
-
-class FeaturesKeepTheirLength(_Classifier):
-    def forward(self, x):
-        return self.scale * F.linear(x, F.normalize(self.weight))
-
-
-class NormalisesColumns(_Classifier):
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x, dim=0), F.normalize(self.weight, dim=0))
-
-
-class WithoutScale(_Classifier):
-    def forward(self, x):
-        return F.linear(F.normalize(x), F.normalize(self.weight))
-
-
-class DividedByTheScale(_Classifier):
-    def forward(self, x):
-        return F.linear(F.normalize(x), F.normalize(self.weight)) / self.scale
-
-
-class WithABias(_Classifier):
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__(features, classes, scale)
-        self.bias = nn.Parameter(torch.zeros(classes))
-
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight)) + self.bias
-
-
-class ScaleIsLearned(_Classifier):
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__(features, classes, scale)
-        self.scale = nn.Parameter(torch.tensor(scale))
-
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight))
-
-
-class InsideALinear(nn.Module):
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__()
-        self.scale = scale
-        self.fc = nn.Linear(features, classes, bias=False)
-
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x), F.normalize(self.fc.weight))
-
-
-class NormalisedOutsideTheGraph(_Classifier):
-    def forward(self, x):
-        self.weight.data = F.normalize(self.weight.data)
-        return self.scale * F.linear(F.normalize(x), self.weight)
-
-
-class DetachesTheWeights(_Classifier):
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight.detach()))
-
-
-class DetachesTheFeatures(_Classifier):
-    def forward(self, x):
-        return self.scale * F.linear(F.normalize(x.detach()), F.normalize(self.weight))
-
-
-class NormalisesTheTransposed(_Classifier):
-    def forward(self, x):
-        return self.scale * F.normalize(x) @ F.normalize(self.weight.T)
-
-
-class AlwaysTwenty(_Classifier):
-    def forward(self, x):
-        return 20 * F.linear(F.normalize(x), F.normalize(self.weight))
-
-
-class NormalisesInTraining(_Classifier):
-    def forward(self, x):
-        if not self.training:
-            return self.scale * F.linear(x, self.weight)
-        return self.scale * F.linear(F.normalize(x), F.normalize(self.weight))
-
-
-class GivesProbabilities(_Classifier):
-    def forward(self, x):
-        return (self.scale * F.linear(F.normalize(x), F.normalize(self.weight))).softmax(dim=1)
-
-
-# CosFace -----------------------------------------------------------------------------------------
-
-
 def _cosines(n, classes):
     return F.linear(F.normalize(_numbers(n, 6)), F.normalize(_numbers(classes, 6, seed=1)))
 
@@ -322,65 +155,6 @@ def cosface(cosine, labels, margin=0.35, scale=20.0):
     return scale * (cosine - margin * own)
 
 
-def without_a_gradient(cosine, labels, margin=0.35, scale=20.0):
-    return cosface.right(cosine.detach(), labels, margin, scale)
-
-
-def lowers_the_leader(cosine, labels, margin=0.35, scale=20.0):
-    return scale * (cosine - margin * F.one_hot(cosine.argmax(dim=1), cosine.shape[1]))
-
-
-def clamps_the_result(cosine, labels, margin=0.35, scale=20.0):
-    return scale * (cosine - margin * F.one_hot(labels, cosine.shape[1])).clamp(-1, 1)
-
-
-def changes_the_cosines(cosine, labels, margin=0.35, scale=20.0):
-    cosine[torch.arange(len(labels)), labels] -= margin
-    return scale * cosine
-
-
-def margin_on_all(cosine, labels, margin=0.35, scale=20.0):
-    return scale * (cosine - margin)
-
-
-def whole_columns(cosine, labels, margin=0.35, scale=20.0):
-    own = torch.zeros_like(cosine)
-    own[:, labels] = 1
-    return scale * (cosine - margin * own)
-
-
-def whole_columns_in_place(cosine, labels, margin=0.35, scale=20.0):
-    cosine[:, labels] -= margin
-    return scale * cosine
-
-
-def adds_the_margin(cosine, labels, margin=0.35, scale=20.0):
-    return scale * (cosine + margin * F.one_hot(labels, cosine.shape[1]))
-
-
-def margin_after_the_scale(cosine, labels, margin=0.35, scale=20.0):
-    return scale * cosine - margin * F.one_hot(labels, cosine.shape[1])
-
-
-def no_scale(cosine, labels, margin=0.35, scale=20.0):
-    return cosine - margin * F.one_hot(labels, cosine.shape[1])
-
-
-def lowers_the_others(cosine, labels, margin=0.35, scale=20.0):
-    return scale * (cosine - margin * (1 - F.one_hot(labels, cosine.shape[1])))
-
-
-def raises_the_others(cosine, labels, margin=0.35, scale=20.0):
-    return scale * (cosine + margin * (1 - F.one_hot(labels, cosine.shape[1])))
-
-
-def gives_the_loss(cosine, labels, margin=0.35, scale=20.0):
-    return F.cross_entropy(cosface.right(cosine, labels, margin, scale), labels)
-
-
-# What one aligned row does -----------------------------------------------------------------------
-
-
 @chapter.prediction
 def aligned():
     encoder = nn.Linear(2, 2, bias=False)
@@ -408,9 +182,6 @@ def aligned():
         "share of encoder.weight.grad that is NaN": share,
         "loss after the step": word[loss_now().isfinite().item()],
     }
-
-
-# ArcFace -----------------------------------------------------------------------------------------
 
 
 def _inside_and_at_the_ends(answer, margin):
@@ -462,74 +233,10 @@ def _word(finite):
     observe=_inside_and_at_the_ends,
 )
 def arcface(cosine, margin=0.5):
-    square = (1 - cosine**2).clamp(min=1e-7)
-    further = cosine * math.cos(margin) - square.sqrt() * math.sin(margin)
-    beyond = cosine - margin * math.sin(margin)
-    return torch.where(cosine >= -math.cos(margin), further, beyond)
-
-
-def _through_the_angle(cosine, margin):
     angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
-    return angle, torch.cos(angle + margin)
-
-
-def plain_acos(cosine, margin=0.5):
-    angle = cosine.acos()
+    further = torch.cos(angle + margin)
     beyond = cosine - margin * math.sin(margin)
-    return torch.where(angle <= math.pi - margin, torch.cos(angle + margin), beyond)
-
-
-def picks_afterwards(cosine, margin=0.5):
-    angle = cosine.acos()
-    beyond = cosine - margin * math.sin(margin)
-    safe = torch.where(cosine.abs() < 1, torch.cos(angle + margin), cosine * math.cos(margin))
-    return torch.where(cosine >= -math.cos(margin), safe, beyond)
-
-
-def clamps_in_place(cosine, margin=0.5):
-    cosine.clamp_(-1 + 1e-6, 1 - 1e-6)
-    return arcface.right(cosine, margin)
-
-
-def no_continuation(cosine, margin=0.5):
-    return _through_the_angle(cosine, margin)[1]
-
-
-def border_on_the_wrong_side(cosine, margin=0.5):
-    further = _through_the_angle(cosine, margin)[1]
-    return torch.where(cosine >= math.cos(margin), further, cosine - margin * math.sin(margin))
-
-
-def easy_margin(cosine, margin=0.5):
-    return torch.where(cosine > 0, _through_the_angle(cosine, margin)[1], cosine)
-
-
-def margin_without_slope(cosine, margin=0.5):
-    with torch.no_grad():
-        added = arcface.right(cosine, margin) - cosine
-    return cosine + added
-
-
-def angle_made_smaller(cosine, margin=0.5):
-    angle = _through_the_angle(cosine, margin)[0]
-    beyond = cosine - margin * math.sin(margin)
-    return torch.where(angle <= math.pi - margin, torch.cos(angle - margin), beyond)
-
-
-def stops_at_pi(cosine, margin=0.5):
-    angle = _through_the_angle(cosine, margin)[0]
-    return torch.cos((angle + margin).clamp(max=math.pi))
-
-
-def subtracts_from_the_cosine(cosine, margin=0.5):
-    return cosine - margin
-
-
-def in_degrees(cosine, margin=0.5):
-    return arcface.right(cosine, math.radians(margin))
-
-
-# Bug hunt ----------------------------------------------------------------------------------------
+    return torch.where(angle <= math.pi - margin, further, beyond)
 
 
 def _with_and_without_labels(answer, features, classes, x, labels, length=1.0):
@@ -587,8 +294,7 @@ class ArcHead(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.randn(classes, features)))
 
     def forward(self, features, labels=None):
-        weight = F.normalize(self.weight)
-        cosine = F.normalize(features) @ weight.T
+        cosine = F.normalize(features) @ F.normalize(self.weight).T
         cosine = cosine.clamp(-1 + 1e-6, 1 - 1e-6)
         if labels is None:
             return self.scale * cosine
@@ -599,85 +305,6 @@ class ArcHead(nn.Module):
         beyond = cosine - self.margin * math.sin(self.margin)
         target = torch.where(cosine > -math.cos(self.margin), further, beyond)
         return self.scale * torch.where(chosen, target, cosine)
-
-
-class _ArcAttempt(nn.Module):
-    """The mended class; each attempt leaves or makes one mistake."""
-
-    def __init__(self, features, classes, scale=20.0, margin=0.5):
-        super().__init__()
-        self.scale, self.margin = scale, margin
-        self.weight = nn.Parameter(F.normalize(torch.randn(classes, features)))
-
-    def forward(self, features, labels=None):
-        cosine = self.inside(self.cosines(features))
-        if self.left_alone(labels):
-            return self.scale * cosine
-        labels = cosine.argmax(dim=1) if labels is None else labels
-        m = self.margin
-        further = cosine * math.cos(m) - (1 - cosine**2).sqrt() * math.sin(m)
-        target = torch.where(cosine > -math.cos(m), further, cosine - m * math.sin(m))
-        return self.scale * torch.where(self.chosen(cosine, labels), target, cosine)
-
-    def cosines(self, features):
-        return F.linear(F.normalize(features), F.normalize(self.weight))
-
-    def inside(self, cosine):
-        return cosine.clamp(-1 + 1e-6, 1 - 1e-6)
-
-    def left_alone(self, labels):
-        return labels is None
-
-    def chosen(self, cosine, labels):
-        return F.one_hot(labels, cosine.shape[1]).bool()
-
-
-class ColumnsLeft(_ArcAttempt):
-    def chosen(self, cosine, labels):
-        chosen = torch.zeros_like(cosine, dtype=torch.bool)
-        chosen[:, labels] = True
-        return chosen
-
-
-class WeightsLeft(_ArcAttempt):
-    def cosines(self, features):
-        return F.linear(F.normalize(features), self.weight)
-
-
-class MarginAtTestTime(_ArcAttempt):
-    def left_alone(self, labels):
-        return False
-
-
-class OnlyLabelsMended(ColumnsLeft, WeightsLeft):
-    """The call without labels is right."""
-
-
-class OnlyWeightsMended(ColumnsLeft, MarginAtTestTime):
-    """The weights are normalised in ``forward``."""
-
-
-class OnlyColumnsMended(WeightsLeft, MarginAtTestTime):
-    """One entry in each row is chosen."""
-
-
-class WithoutTheClamp(_ArcAttempt):
-    def inside(self, cosine):
-        return cosine
-
-
-class DecidedByTheMode(_ArcAttempt):
-    def left_alone(self, labels):
-        return not self.training or labels is None
-
-
-class ChangesTheParameter(_ArcAttempt):
-    def cosines(self, features):
-        self.weight.data = F.normalize(self.weight.data)
-        return F.linear(F.normalize(features), self.weight)
-
-
-# Verification ------------------------------------------------------------------------------------
 
 
 def _same(*flags):
@@ -732,81 +359,6 @@ def equal_error_rate(scores, same):
     return min(worst)
 
 
-def _rates(scores, same):
-    """False acceptance and false rejection at each threshold."""
-    accepted = scores >= scores.unique()[:, None]
-    return accepted[:, ~same].float().mean(dim=1), (~accepted)[:, same].float().mean(dim=1)
-
-
-def shares_of_all(scores, same):
-    acceptance, rejection = _rates(scores, same)
-    share = same.float().mean()
-    return torch.maximum(acceptance * (1 - share), rejection * share).min().item()
-
-
-def best_accuracy(scores, same):
-    acceptance, rejection = _rates(scores, same)
-    share = same.float().mean()
-    return (acceptance * (1 - share) + rejection * share).min().item()
-
-
-def least_mean(scores, same):
-    acceptance, rejection = _rates(scores, same)
-    return ((acceptance + rejection) / 2).min().item()
-
-
-def fixed_threshold(scores, same):
-    accepted = scores >= 0.5
-    return max(accepted[~same].float().mean().item(), (~accepted)[same].float().mean().item())
-
-
-def gives_the_threshold(scores, same):
-    return scores.unique()[torch.maximum(*_rates(scores, same)).argmin()].item()
-
-
-def as_for_distances(scores, same):
-    return torch.maximum(*_rates(-scores, same)).min().item()
-
-
-def mean_where_they_are_nearest(scores, same):
-    acceptance, rejection = _rates(scores, same)
-    place = (acceptance - rejection).abs().argmin()
-    return ((acceptance[place] + rejection[place]) / 2).item()
-
-
-def least_of_the_smaller(scores, same):
-    return torch.minimum(*_rates(scores, same)).min().item()
-
-
-def least_sum(scores, same):
-    acceptance, rejection = _rates(scores, same)
-    return (acceptance + rejection).min().item()
-
-
-def in_percent(scores, same):
-    return 100 * equal_error_rate.right(scores, same)
-
-
-def splits_ties(scores, same):
-    order = scores.argsort(descending=True, stable=True)
-    accepted_same = same[order].cumsum(0) / same.sum()
-    accepted_other = (~same)[order].cumsum(0) / (~same).sum()
-    return torch.maximum(1 - accepted_same, accepted_other).min().item()
-
-
-def on_a_grid(scores, same):
-    accepted = scores >= torch.linspace(-1, 1, 201)[:, None]
-    acceptance = accepted[:, ~same].float().mean(dim=1)
-    return torch.maximum(acceptance, (~accepted)[:, same].float().mean(dim=1)).min().item()
-
-
-def gives_a_rate_as_tensor(scores, same):
-    return torch.tensor(equal_error_rate.right(scores, same))
-
-
-# Two encoders, no classes ------------------------------------------------------------------------
-
-
 def _translations(n):
     first = _numbers(n, 6)
     return 3 * first, first + 0.5 * _numbers(n, 6, seed=1)
@@ -835,69 +387,3 @@ def pair_loss(first, second, scale=20.0, margin=0.3):
     there = F.cross_entropy(logits, own)
     back = F.cross_entropy(logits.T, own)
     return (there + back) / 2
-
-
-def _pair_logits(first, second, scale, margin):
-    cosine = F.linear(F.normalize(first), F.normalize(second))
-    return scale * (cosine - margin * torch.eye(len(first)))
-
-
-def _both_ways(logits):
-    own = torch.arange(len(logits))
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
-def one_direction(first, second, scale=20.0, margin=0.3):
-    return F.cross_entropy(_pair_logits(first, second, scale, margin), torch.arange(len(first)))
-
-
-def the_other_direction(first, second, scale=20.0, margin=0.3):
-    return F.cross_entropy(_pair_logits(first, second, scale, margin).T, torch.arange(len(first)))
-
-
-def without_a_way_back(first, second, scale=20.0, margin=0.3):
-    return pair_loss.right(first, second, scale, margin).item()
-
-
-def _two_losses(there, back):
-    own = torch.arange(len(there))
-    return (F.cross_entropy(there, own) + F.cross_entropy(back.T, own)) / 2
-
-
-def margin_on_the_way_there(first, second, scale=20.0, margin=0.3):
-    with_it, without = (_pair_logits(first, second, scale, m) for m in (margin, 0.0))
-    return _two_losses(with_it, without)
-
-
-def margin_on_the_way_back(first, second, scale=20.0, margin=0.3):
-    with_it, without = (_pair_logits(first, second, scale, m) for m in (margin, 0.0))
-    return _two_losses(without, with_it)
-
-
-def margin_everywhere(first, second, scale=20.0, margin=0.3):
-    return _both_ways(_pair_logits(first, second, scale, 0.0) - scale * margin)
-
-
-def margin_on_scaled(first, second, scale=20.0, margin=0.3):
-    return _both_ways(_pair_logits(first, second, scale, margin / scale))
-
-
-def adds_on_the_diagonal(first, second, scale=20.0, margin=0.3):
-    return _both_ways(_pair_logits(first, second, scale, -margin))
-
-
-def not_normalised(first, second, scale=20.0, margin=0.3):
-    return _both_ways(scale * (first @ second.T - margin * torch.eye(len(first))))
-
-
-def one_side_normalised(first, second, scale=20.0, margin=0.3):
-    cosine = F.normalize(first) @ second.T
-    return _both_ways(scale * (cosine - margin * torch.eye(len(first))))
-
-
-def divides_by_the_scale(first, second, scale=20.0, margin=0.3):
-    return _both_ways(_pair_logits(first, second, 1 / scale, margin))
-
-
-def not_halved(first, second, scale=20.0, margin=0.3):
-    return 2 * _both_ways(_pair_logits(first, second, scale, margin))

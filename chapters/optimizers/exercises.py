@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import math
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -17,14 +18,10 @@ from helpers.exercises import Case, Exercises
 chapter = Exercises(__file__)
 
 
-@functools.cache
 def _ready() -> None:
-    """Make the first optimizer of the process, which imports much of torch for seconds."""
-    # An answer's time limit is not the place for it: an interrupted import leaves wreckage.
+    """Make an optimizer, as the first one of a process imports much of torch for seconds."""
+    # Cases are made outside the time limit of an answer, which would interrupt the import.
     torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-
-
-# One step from several micro-batches ------------------------------------------------------------
 
 
 def _pieces(*sizes):
@@ -61,63 +58,12 @@ def accumulated_step(model, micro_batches, loss_fn, optimizer):
     total = 0.0
     optimizer.zero_grad()
     for x, y in micro_batches:
-        loss = loss_fn(model(x), y) * len(x) / rows
-        loss.backward()
-        total += loss.item()
-    optimizer.step()
-    return total
-
-
-def _accumulate(model, micro_batches, loss_fn, optimizer, weight):
-    """The loop that all attempts share; ``weight(x)`` is a micro-batch's share."""
-    rows = sum(len(x) for x, _ in micro_batches)
-    total = 0.0
-    for x, y in micro_batches:
+        share = len(x) / rows
         loss = loss_fn(model(x), y)
-        (loss * weight(x)).backward()
-        total += loss.item() * len(x) / rows
+        (loss * share).backward()
+        total += loss.item() * share
     optimizer.step()
     return total
-
-
-def adds_the_means(model, micro_batches, loss_fn, optimizer):
-    optimizer.zero_grad()
-    return _accumulate(model, micro_batches, loss_fn, optimizer, lambda x: 1)
-
-
-def divides_by_pieces(model, micro_batches, loss_fn, optimizer):
-    optimizer.zero_grad()
-    return _accumulate(model, micro_batches, loss_fn, optimizer, lambda x: 1 / len(micro_batches))
-
-
-def never_clears(model, micro_batches, loss_fn, optimizer):
-    rows = sum(len(x) for x, _ in micro_batches)
-    return _accumulate(model, micro_batches, loss_fn, optimizer, lambda x: len(x) / rows)
-
-
-def clears_each_time(model, micro_batches, loss_fn, optimizer):
-    rows, total = sum(len(x) for x, _ in micro_batches), 0.0
-    for x, y in micro_batches:
-        optimizer.zero_grad()
-        loss = loss_fn(model(x), y) * len(x) / rows
-        loss.backward()
-        total += loss.item()
-    optimizer.step()
-    return total
-
-
-def steps_each_time(model, micro_batches, loss_fn, optimizer):
-    rows, total = sum(len(x) for x, _ in micro_batches), 0.0
-    for x, y in micro_batches:
-        optimizer.zero_grad()
-        loss = loss_fn(model(x), y) * len(x) / rows
-        loss.backward()
-        optimizer.step()
-        total += loss.item()
-    return total
-
-
-# SGD --------------------------------------------------------------------------------------------
 
 
 def _walk(falls=False, **options):
@@ -140,9 +86,6 @@ def _steps(answer, w, gradients, options):
     return steps | {"gradients left as they are": torch.equal(gradients, kept)}
 
 
-sgd.observe(_steps)
-
-
 @chapter.exercise(
     cases=lambda: [
         Case("plain", *_walk(lr=0.1)),
@@ -153,106 +96,23 @@ sgd.observe(_steps)
         Case("Nesterov", *_walk(lr=0.1, momentum=0.8, nesterov=True)),
         Case("momentum, and a rate that falls", *_walk(falls=True, lr=0.1, momentum=0.9)),
     ],
+    observe=_steps,
 )
 def sgd(w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False):
-    direction = grad + weight_decay * w
-    if momentum:
-        grad = direction
-        if "velocity" in memory:
-            memory["velocity"] = momentum * memory["velocity"] + (1 - dampening) * grad
-        else:
-            memory["velocity"] = grad
-        velocity = memory["velocity"]
-        direction = grad + momentum * velocity if nesterov else velocity
-    return lr * direction
-
-
-def averages(w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False):
     grad = grad + weight_decay * w
-    if not momentum:
-        return lr * grad
-    old = memory.get("velocity", 0)
-    memory["velocity"] = momentum * old + (1 - momentum) * grad
-    return lr * (grad + momentum * memory["velocity"] if nesterov else memory["velocity"])
-
-
-def keeps_the_rate(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    grad = grad + weight_decay * w
-    if not momentum:
-        return lr * grad
-    if "velocity" in memory:
-        memory["velocity"] = momentum * memory["velocity"] + (1 - dampening) * lr * grad
-    else:
-        memory["velocity"] = lr * grad
-    return lr * grad + momentum * memory["velocity"] if nesterov else memory["velocity"]
-
-
-def dampens_the_first(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    grad = grad + weight_decay * w
-    if not momentum:
-        return lr * grad
-    memory["velocity"] = momentum * memory.get("velocity", 0) + (1 - dampening) * grad
-    return lr * (grad + momentum * memory["velocity"] if nesterov else memory["velocity"])
-
-
-def decays_at_the_end(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
     direction = grad
     if momentum:
-        old = memory.get("velocity")
-        velocity = grad if old is None else momentum * old + (1 - dampening) * grad
+        if "velocity" in memory:
+            velocity = momentum * memory["velocity"] + (1 - dampening) * grad
+        else:
+            velocity = grad
         memory["velocity"] = velocity
         direction = grad + momentum * velocity if nesterov else velocity
-    return lr * (direction + weight_decay * w)
-
-
-def without_nesterov(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    direction = grad + weight_decay * w
-    if momentum:
-        old = memory.get("velocity")
-        memory["velocity"] = (
-            direction if old is None else momentum * old + (1 - dampening) * direction
-        )
-        direction = memory["velocity"]
     return lr * direction
-
-
-def writes_into_the_gradient(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    grad += weight_decay * w
-    if not momentum:
-        return lr * grad
-    if "velocity" in memory:
-        memory["velocity"].mul_(momentum).add_(grad, alpha=1 - dampening)
-    else:
-        memory["velocity"] = grad
-    return lr * (grad + momentum * memory["velocity"] if nesterov else memory["velocity"])
-
-
-# The length of a step ---------------------------------------------------------------------------
-
-
-def _ratio(kind, **options):
-    w = nn.Parameter(torch.zeros(1, dtype=torch.float64))
-    optimizer = kind([w], **options)
-    places = [w.item()]
-    for _ in range(100):
-        w.grad = torch.ones_like(w)
-        optimizer.step()
-        places.append(w.item())
-    return round((places[100] - places[99]) / (places[1] - places[0]), 1)
 
 
 @chapter.prediction
-def hundredth_ratios():
+def hundredth():
     def ratio(kind, **options):
         w = nn.Parameter(torch.zeros(1, dtype=torch.float64))
         optimizer = kind([w], **options)
@@ -271,12 +131,6 @@ def hundredth_ratios():
     }
 
 
-# Adam -------------------------------------------------------------------------------------------
-
-
-adam.observe(_steps)
-
-
 @chapter.exercise(
     cases=lambda: [
         Case("the defaults", *_walk(lr=0.1)),
@@ -285,116 +139,49 @@ adam.observe(_steps)
         Case("Adam with weight decay", *_walk(lr=0.1, weight_decay=0.3)),
         Case("AdamW with weight decay", *_walk(lr=0.1, weight_decay=0.3, decoupled=True)),
         Case(
-            "AdamW, and a rate that falls", *_walk(True, lr=0.1, weight_decay=1.0, decoupled=True)
+            "AdamW, and a rate that falls",
+            *_walk(falls=True, lr=0.1, weight_decay=1.0, decoupled=True),
         ),
     ],
+    observe=_steps,
 )
 def adam(w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False):
+    b1, b2 = betas
     decay = weight_decay * w
     if not decoupled:
         grad = grad + decay
-    b1, b2 = betas
     t = memory["t"] = memory.get("t", 0) + 1
     m = memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * grad
     v = memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * grad**2
-    step = (m / (1 - b1**t)) / ((v / (1 - b2**t)).sqrt() + eps)
-    return lr * (step + decay) if decoupled else lr * step
-
-
-def _adam_attempt(
-    w,
-    grad,
-    memory,
-    lr=1e-3,
-    betas=(0.9, 0.999),
-    eps=1e-8,
-    weight_decay=0,
-    decoupled=False,
-    correction=lambda beta, t: 1 - beta**t,
-    quotient=lambda m, v, eps: m / (v.sqrt() + eps),
-    square=lambda grad, m: grad**2,
-    decay_rate=None,
-):
-    """Adam, with the parts replaceable in which attempts differ."""
-    grad = grad if decoupled else grad + weight_decay * w
-    t = memory["t"] = memory.get("t", 0) + 1
-    m = memory["m"] = betas[0] * memory.get("m", 0) + (1 - betas[0]) * grad
-    v = memory["v"] = betas[1] * memory.get("v", 0) + (1 - betas[1]) * square(grad, m)
-    step = lr * quotient(m / correction(betas[0], t), v / correction(betas[1], t), eps)
-    decay = (lr if decay_rate is None else decay_rate) * weight_decay * w
-    return step + decay if decoupled else step
-
-
-def uncorrected(w, grad, memory, **options):
-    return _adam_attempt(w, grad, memory, **options, correction=lambda beta, t: 1)
-
-
-def corrected_for_ever(w, grad, memory, **options):
-    return _adam_attempt(w, grad, memory, **options, correction=lambda beta, t: 1 - beta)
-
-
-def eps_under_the_root(w, grad, memory, **options):
-    return _adam_attempt(
-        w, grad, memory, **options, quotient=lambda m, v, eps: m / (v + eps).sqrt()
-    )
-
-
-def without_the_root(w, grad, memory, **options):
-    return _adam_attempt(w, grad, memory, **options, quotient=lambda m, v, eps: m / (v + eps))
-
-
-def betas_swapped(w, grad, memory, betas=(0.9, 0.999), **options):
-    return _adam_attempt(w, grad, memory, betas=betas[::-1], **options)
-
-
-def squares_the_average(w, grad, memory, **options):
-    return _adam_attempt(w, grad, memory, **options, square=lambda grad, m: m**2)
-
-
-def never_decoupled(w, grad, memory, decoupled=False, **options):
-    return _adam_attempt(w, grad, memory, **options)
-
-
-def always_decoupled(w, grad, memory, decoupled=False, **options):
-    return _adam_attempt(w, grad, memory, decoupled=True, **options)
-
-
-def decay_without_rate(w, grad, memory, **options):
-    return _adam_attempt(w, grad, memory, **options, decay_rate=1)
-
-
-# Parameter groups -------------------------------------------------------------------------------
+    m_hat, v_hat = m / (1 - b1**t), v / (1 - b2**t)
+    step = m_hat / (v_hat.sqrt() + eps)
+    if decoupled:
+        step = step + decay
+    return lr * step
 
 
 def _network(frozen=False):
     _ready()
     hidden = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
-    if frozen:
-        hidden.requires_grad_(False)
+    hidden.requires_grad_(not frozen)
     return nn.Sequential(hidden, nn.Linear(8, 3))
 
 
 def _tied():
     _ready()
-    model = nn.ModuleDict(
-        {
-            "embed": nn.Embedding(20, 6),
-            "norm": nn.LayerNorm(6),
-            "out": nn.Linear(6, 20, bias=False),
-        }
-    )
+    layers = {"embed": nn.Embedding(20, 6), "norm": nn.LayerNorm(6)}
+    model = nn.ModuleDict(layers | {"out": nn.Linear(6, 20, bias=False)})
     model["out"].weight = model["embed"].weight
     return model
 
 
 def _decay_by_name(answer, model):
-    optimizer = torch.optim.AdamW(answer(model, 0.1), lr=0.01, weight_decay=0.7)
-    decays = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    groups = torch.optim.AdamW(answer(model, 0.1), lr=0.01, weight_decay=0.7).param_groups
     return {
-        "groups": len(optimizer.param_groups),
-        "entries in the groups": sum(len(group["params"]) for group in optimizer.param_groups),
-        "weight decay of each parameter": {
-            name: decays.get(id(p), "in no group") for name, p in model.named_parameters()
+        "groups": len(groups),
+        "weight decay of each parameter, in each group that holds it": {
+            name: [group["weight_decay"] for group in groups for p in group["params"] if p is one]
+            for name, one in model.named_parameters()
         },
     }
 
@@ -413,114 +200,6 @@ def decay_groups(model, weight_decay):
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-
-
-def by_name(model, weight_decay):
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [
-        {"params": [p for n, p in trained if "bias" not in n], "weight_decay": weight_decay},
-        {"params": [p for n, p in trained if "bias" in n], "weight_decay": 0.0},
-    ]
-
-
-def frozen_too(model, weight_decay):
-    parameters = list(model.parameters())
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
-def leaves_the_rest_out(model, weight_decay):
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [nn.Parameter(torch.zeros(1))], "weight_decay": 0.0},
-    ]
-
-
-def the_wrong_way_round(model, weight_decay):
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": 0.0},
-    ]
-
-
-def relies_on_the_default(model, weight_decay):
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2]},
-    ]
-
-
-def shared_twice(model, weight_decay):
-    decayed, rest = [], []
-    for part in model.modules():
-        for parameter in part.parameters(recurse=False):
-            if parameter.requires_grad:
-                (decayed if parameter.ndim >= 2 else rest).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-
-
-# Which schedules multiply -----------------------------------------------------------------------
-
-
-def _multiplies(make):
-    from torch.optim.lr_scheduler import ExponentialLR
-
-    def rates(*makes):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-        schedulers = [make(optimizer) for make in makes]
-        seen = []
-        for _ in range(9):
-            seen.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            for scheduler in schedulers:
-                scheduler.step()
-        return torch.tensor(seen)
-
-    def exponential(optimizer):
-        return ExponentialLR(optimizer, 0.9)
-
-    return torch.allclose(rates(exponential, make), rates(exponential) * rates(make))
-
-
-@chapter.prediction
-def chains_measured():
-    from torch.optim import lr_scheduler as schedulers
-
-    def rates(*makes):
-        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
-        made = [make(optimizer) for make in makes]
-        seen = []
-        for _ in range(9):
-            seen.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            for scheduler in made:
-                scheduler.step()
-        return torch.tensor(seen)
-
-    def first(optimizer):
-        return schedulers.ExponentialLR(optimizer, 0.9)
-
-    second = {
-        "MultiStepLR": lambda o: schedulers.MultiStepLR(o, [2, 5]),
-        "LinearLR": lambda o: schedulers.LinearLR(o, 0.5, total_iters=4),
-        "LambdaLR": lambda o: schedulers.LambdaLR(o, lambda t: 0.5**t),
-        "OneCycleLR": lambda o: schedulers.OneCycleLR(o, 1.0, total_steps=20),
-    }
-    return {
-        name: torch.allclose(rates(first, make), rates(first) * rates(make))
-        for name, make in second.items()
-    }
-
-
-# Warm-up and cosine -----------------------------------------------------------------------------
 
 
 def _factors(answer, warmup, total):
@@ -542,42 +221,6 @@ def warmup_cosine(step, warmup, total):
         return (step + 1) / warmup
     progress = min(1.0, (step - warmup) / (total - warmup))
     return (1 + math.cos(math.pi * progress)) / 2
-
-
-def _cosine(progress):
-    return (1 + math.cos(math.pi * progress)) / 2
-
-
-def starts_at_zero(step, warmup, total):
-    if step < warmup:
-        return step / warmup
-    return _cosine(min(1.0, (step - warmup) / (total - warmup)))
-
-
-def cosine_from_the_start(step, warmup, total):
-    return (step + 1) / warmup if step < warmup else _cosine(min(1.0, step / total))
-
-
-def rises_again(step, warmup, total):
-    return (step + 1) / warmup if step < warmup else _cosine((step - warmup) / (total - warmup))
-
-
-def goes_negative(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    return math.cos(math.pi * min(1.0, (step - warmup) / (total - warmup)))
-
-
-def divides_by_zero(step, warmup, total):
-    rise = min(1.0, (step + 1) / warmup)
-    return rise * _cosine(min(1.0, max(0, step - warmup) / (total - warmup)))
-
-
-def falls_too_long(step, warmup, total):
-    return (step + 1) / warmup if step < warmup else _cosine(min(1.0, (step - warmup) / total))
-
-
-# Bug hunt: one bug ------------------------------------------------------------------------------
 
 
 def _digits():
@@ -618,6 +261,7 @@ def _rates_and_accuracy(answer, images, classes, new_images, new_classes):
 @chapter.exercise(
     cases=lambda: [Case("1,347 digits, 6 epochs", *_digits())],
     observe=_rates_and_accuracy,
+    seconds=30,
 )
 def train_digits(images, classes, epochs=6, warmup=40):
     """A trained classifier; the rate warms up to 0.1 and then anneals to zero."""
@@ -645,63 +289,30 @@ def train_digits(images, classes, epochs=6, warmup=40):
     return model
 
 
-def _train_digits(images, classes, schedule, epochs=6, lr=0.1, per_epoch=False):
-    """The program with another schedule: ``schedule(optimizer, total)`` gives what is stepped."""
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-    batches = DataLoader(TensorDataset(images, classes), batch_size=96, shuffle=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    scheduler = schedule(optimizer, epochs * len(batches))
-    for _ in range(epochs):
-        for x, y in batches:
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
+@chapter.prediction
+def chains():
+    def rates(*makes):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+        schedulers = [make(optimizer) for make in makes]
+        seen = []
+        for _ in range(9):
+            seen.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
-            if scheduler and not per_epoch:
+            for scheduler in schedulers:
                 scheduler.step()
-        if scheduler and per_epoch:
-            scheduler.step()
-    return model
+        return torch.tensor(seen)
 
-
-def _rise_and_fall(optimizer, warmup, fall):
-    make = torch.optim.lr_scheduler
-    parts = [
-        make.LinearLR(optimizer, 0.01, total_iters=warmup),
-        make.CosineAnnealingLR(optimizer, T_max=fall),
-    ]
-    return make.SequentialLR(optimizer, parts, milestones=[warmup])
-
-
-def larger_rate(images, classes):
-    return _train_digits(
-        images,
-        classes,
-        lambda o, total: _rise_and_fall(o, 40, total - 40),
-        lr=0.5,
-        per_epoch=True,
-    )
-
-
-def no_schedule(images, classes):
-    return _train_digits(images, classes, lambda o, total: None)
-
-
-def warmup_in_epochs(images, classes):
-    return _train_digits(images, classes, lambda o, total: _rise_and_fall(o, 2, 4), per_epoch=True)
-
-
-def falls_in_six_batches(images, classes):
-    return _train_digits(images, classes, lambda o, total: _rise_and_fall(o, 40, 6))
-
-
-def the_same_again(images, classes):
-    return _train_digits(
-        images, classes, lambda o, total: _rise_and_fall(o, 40, total - 40), per_epoch=True
-    )
-
-
-# Bug hunt: several bugs -------------------------------------------------------------------------
+    first = partial(lr_scheduler.ExponentialLR, gamma=0.9)
+    second = {
+        "MultiStepLR": partial(lr_scheduler.MultiStepLR, milestones=[2, 5]),
+        "LinearLR": partial(lr_scheduler.LinearLR, start_factor=0.5, total_iters=4),
+        "LambdaLR": partial(lr_scheduler.LambdaLR, lr_lambda=lambda t: 0.5**t),
+        "OneCycleLR": partial(lr_scheduler.OneCycleLR, max_lr=1.0, total_steps=20),
+    }
+    return {
+        name: torch.allclose(rates(first, make), rates(first) * rates(make))
+        for name, make in second.items()
+    }
 
 
 _ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.85, 0.85, 0.85)
@@ -723,30 +334,29 @@ def _micro(group, size=5.0, odd=1000.0):
 
 
 def _what_each_step_sees(answer, model, batches, group):
-    seen = []
+    rates, lengths, shares = [], [], []
 
     def look(optimizer):
         gradient = model.weight.grad
-        columns = gradient.norm(dim=0).square()
-        shares = columns.reshape(group, 2).sum(dim=1).sqrt() / gradient.norm()
-        length = nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
-        seen.append((optimizer.param_groups[0]["lr"], length, shares))
+        of_each = torch.linalg.vector_norm(gradient.reshape(3, group, 2), dim=(0, 2))
+        length = nn.utils.get_total_norm([p.grad for p in model.parameters()])
+        rates.append(optimizer.param_groups[0]["lr"])
+        lengths.append(round(length.item(), 3))
+        shares.append((of_each / gradient.norm()).tolist())
 
     accuracies = iter(_ACCURACIES)
     with _watched_steps(look):
         answer(model, batches, lambda model: next(accuracies), len(_ACCURACIES), group)
     per_epoch = len(batches) // group
     return {
-        "optimizer steps": len(seen),
-        "longest gradient at a step": round(max(length for _, length, _ in seen), 3) if seen else 0,
+        "optimizer steps": len(rates),
+        "longest gradient at a step": max(lengths, default=0),
         "micro-batches in the gradient of each step": [
-            int((shares > 0).sum()) for _, _, shares in seen[:per_epoch]
+            sum(share > 0 for share in of_step) for of_step in shares[:per_epoch]
         ],
-        "length of the gradient at each step of the first epoch": [
-            round(length, 3) for _, length, _ in seen[:per_epoch]
-        ],
-        "their shares in the first step": [round(s.item(), 3) for s in seen[0][2]] if seen else [],
-        "rate in each epoch": [round(rate, 6) for rate, _, _ in seen[::per_epoch]],
+        "length of the gradient at each step of the first epoch": lengths[:per_epoch],
+        "their shares in the first step": [round(share, 3) for share in chain(*shares[:1])],
+        "rate in each epoch": [round(rate, 6) for rate in rates[::per_epoch]],
     }
 
 
@@ -757,6 +367,7 @@ def _what_each_step_sees(answer, model, batches, group):
         Case("8 micro-batches in groups of 4, all of them quiet", *_micro(4, size=0.05, odd=1)),
     ],
     observe=_what_each_step_sees,
+    seconds=30,
 )
 def train_in_groups(model, batches, validate, epochs, group):
     """Train on groups of micro-batches; clip; lower the rate when validation stalls."""
@@ -779,115 +390,3 @@ def train_in_groups(model, batches, validate, epochs, group):
         scheduler.step(accuracy)
         print(f"epoch {epoch}: accuracy {accuracy:.1%}, rate {scheduler.get_last_lr()[0]:.0e}")
     return model
-
-
-def _grouped(clears, clips, mode):
-    """An attempt: ``clears`` before a "batch" or a "group"; ``clips`` "early" (before backward),
-    at each "piece", before the step ("right") or "late" (after it)."""
-
-    def attempt(model, batches, validate, epochs, group):
-        def clip(moment):
-            if moment == clips:
-                nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
-
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode=mode, factor=0.1, patience=1
-        )
-        for _ in range(epochs):
-            for number, (x, y) in enumerate(batches):
-                if clears == "batch" or number % group == 0:
-                    optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(model(x), y) / group
-                clip("early")
-                loss.backward()
-                clip("piece")
-                if (number + 1) % group == 0:
-                    clip("right")
-                    optimizer.step()
-                    clip("late")
-            scheduler.step(validate(model))
-        return model
-
-    attempt.__name__ = f"clears_each_{clears}_clips_{clips}_mode_{mode}"
-    return attempt
-
-
-def _mended_but(divides, clears):
-    """All three promises kept, at the price of a line: ``divides`` the loss by the group or not;
-    ``clears`` "never" or once an "epoch"."""
-
-    def attempt(model, batches, validate, epochs, group):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, mode="max", factor=0.1, patience=1
-        )
-        for _ in range(epochs):
-            if clears == "epoch":
-                optimizer.zero_grad()
-            for number, (x, y) in enumerate(batches, start=1):
-                loss = nn.functional.cross_entropy(model(x), y)
-                (loss / group if divides else loss).backward()
-                if number % group == 0:
-                    nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
-                    optimizer.step()
-                    if clears == "group":
-                        optimizer.zero_grad()
-            scheduler.step(validate(model))
-        return model
-
-    attempt.__name__ = f"divides_{divides}_clears_{clears}"
-    return attempt
-
-
-for _divides, _clears, _says in (
-    (
-        True,
-        "never",
-        "Nothing empties the gradients any more: every step runs on all groups so far.",
-    ),
-    (
-        True,
-        "epoch",
-        "The gradients are emptied once an epoch, and an epoch has several groups: the second step "
-        "still holds the first group's. Empty them once for each group.",
-    ),
-    (
-        False,
-        "group",
-        "Your gradient is the *sum* over the group, not the mean: divide each loss by `group`. "
-        "Clipping hides it wherever the gradients are long.",
-    ),
-):
-    train_in_groups.mistake(_says)(_mended_but(_divides, _clears))
-
-
-_PIECES = "A step still sees only the last of its micro-batches: the others are cleared away. "
-
-_LONG = "Steps are still taken along gradients far longer than 1. "
-
-_RATE = "The rate still falls while the accuracy rises, so the scheduler takes better for worse. "
-
-for _clears, _clips, _mode, _says in (
-    ("batch", "early", "min", "All three promises are still broken. " + _PIECES),
-    ("batch", "early", "max", "One mended, two left. " + _PIECES + _LONG),
-    ("batch", "right", "min", "One mended, two left. " + _PIECES + _RATE),
-    ("group", "early", "min", "One mended, two left. " + _LONG + _RATE),
-    ("batch", "right", "max", "Two mended, one left. " + _PIECES),
-    ("group", "early", "max", "Two mended, one left. " + _LONG + "When do you clip?"),
-    ("group", "right", "min", "Two mended, one left. " + _RATE),
-    (
-        "group",
-        "late",
-        "max",
-        "You clip after the step: by then the long gradient has done its work.",
-    ),
-    (
-        "group",
-        "piece",
-        "max",
-        "You clip after every micro-batch, so the early ones are shortened again and again and the "
-        "last one counts most. Clip once, when the group is complete.",
-    ),
-):
-    train_in_groups.mistake(_says.strip())(_grouped(_clears, _clips, _mode))

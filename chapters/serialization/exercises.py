@@ -24,9 +24,6 @@ from helpers.exercises import Case, Exercises
 chapter = Exercises(__file__)
 
 
-# What a state dict holds -------------------------------------------------------------------------
-
-
 @chapter.prediction
 def travels():
     class Scaled(nn.Module):
@@ -110,56 +107,6 @@ def train_keeping_best(model, train_epoch, validate, epochs):
     return best_loss
 
 
-def _keeping(model, train_epoch, validate, epochs, remember, put_back=None, better=None):
-    """The given program with another way to remember."""
-    better = better or (lambda loss, best: loss < best)
-    best_loss, best = math.inf, None
-    for _ in range(epochs):
-        train_epoch(model)
-        loss = validate(model)
-        if better(loss, best_loss):
-            best_loss, best = loss, remember(model)
-    (put_back or nn.Module.load_state_dict)(model, best)
-    return best_loss
-
-
-def copies_the_dictionary(model, train_epoch, validate, epochs):
-    return _keeping(model, train_epoch, validate, epochs, lambda model: dict(model.state_dict()))
-
-
-def parameters_only(model, train_epoch, validate, epochs):
-    def remember(model):
-        return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-    def put_back(model, best):
-        model.load_state_dict(best, strict=False)
-
-    return _keeping(model, train_epoch, validate, epochs, remember, put_back)
-
-
-def assigns(model, train_epoch, validate, epochs):
-    def put_back(model, best):
-        model.load_state_dict(best, assign=True)
-
-    return _keeping(
-        model, train_epoch, validate, epochs, lambda m: copy.deepcopy(m.state_dict()), put_back
-    )
-
-
-def keeps_the_later(model, train_epoch, validate, epochs):
-    return _keeping(
-        model,
-        train_epoch,
-        validate,
-        epochs,
-        lambda model: copy.deepcopy(model.state_dict()),
-        better=lambda loss, best: loss <= best,
-    )
-
-
-# Loading -----------------------------------------------------------------------------------------
-
-
 def _net(first=3, last=2):
     return nn.Sequential(nn.Linear(first, 4), nn.BatchNorm1d(4), nn.Linear(4, last))
 
@@ -227,47 +174,6 @@ def load_or_leave(model, state):
     return True
 
 
-def catches_only(model, state):
-    try:
-        model.load_state_dict(state)
-    except RuntimeError:
-        return False
-    return True
-
-
-def compares_names(model, state):
-    if model.state_dict().keys() != state.keys():
-        return False
-    model.load_state_dict(state)
-    return True
-
-
-def is_not_strict(model, state):
-    try:
-        copy.deepcopy(model).load_state_dict(state, strict=False)
-    except RuntimeError:
-        return False
-    model.load_state_dict(state, strict=False)
-    return True
-
-
-def one_direction(model, state):
-    for name, tensor in model.state_dict().items():
-        if name not in state or state[name].shape != tensor.shape:
-            return False
-    model.load_state_dict(state, strict=False)
-    return True
-
-
-def assigns_them(model, state):
-    try:
-        copy.deepcopy(model).load_state_dict(state)
-    except RuntimeError:
-        return False
-    model.load_state_dict(state, assign=True)
-    return True
-
-
 class _Classifier(nn.Module):
     def __init__(self, part, classes):
         super().__init__()
@@ -328,58 +234,6 @@ def warm_start(model, state):
     return sorted(model.load_state_dict(fitting, strict=False).missing_keys)
 
 
-def _warm(model, state, rename):
-    """The solution, with another way to rename."""
-    own = model.state_dict()
-    renamed = {rename(name): tensor for name, tensor in state.items()}
-    fitting = {n: t for n, t in renamed.items() if n in own and own[n].shape == t.shape}
-    return sorted(model.load_state_dict(fitting, strict=False).missing_keys)
-
-
-def strips_letters(model, state):
-    return _warm(model, state, lambda name: name.lstrip("module.").removeprefix("_orig_mod."))
-
-
-def strips_letters_only(model, state):
-    return _warm(model, state, lambda name: name.lstrip("module."))
-
-
-def parameters_alone(model, state):
-    own = dict(model.named_parameters())
-    renamed = {n.removeprefix("module.").removeprefix("_orig_mod."): t for n, t in state.items()}
-    fitting = {n: t for n, t in renamed.items() if n in own and own[n].shape == t.shape}
-    model.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
-
-
-def replaces_everywhere(model, state):
-    return _warm(model, state, lambda name: name.replace("module.", "").replace("_orig_mod.", ""))
-
-
-def cuts_always(model, state):
-    return _warm(model, state, lambda name: name.partition(".")[2])
-
-
-def knows_one_wrapper(model, state):
-    return _warm(model, state, lambda name: name.removeprefix("module."))
-
-
-def trusts_strict(model, state):
-    renamed = {n.removeprefix("module.").removeprefix("_orig_mod."): t for n, t in state.items()}
-    return sorted(model.load_state_dict(renamed, strict=False).missing_keys)
-
-
-def reports_the_others(model, state):
-    own = model.state_dict()
-    renamed = {n.removeprefix("module.").removeprefix("_orig_mod."): t for n, t in state.items()}
-    fitting = {n: t for n, t in renamed.items() if n in own and own[n].shape == t.shape}
-    model.load_state_dict(fitting, strict=False)
-    return sorted(renamed.keys() - fitting.keys())
-
-
-# What may be in a file -------------------------------------------------------------------------
-
-
 @chapter.prediction
 def accepted():
     losses = np.array([0.5, 0.25])
@@ -405,25 +259,22 @@ def accepted():
     return {name: comes_back(value) for name, value in values.items()}
 
 
-# Resuming ----------------------------------------------------------------------------------------
-
-PIECES = ("order", "buffers", "scheduler", "random", "optimizer")
-
 _STEPS = 6
 
 
 def mystery_runs() -> dict[str, dict[str, int | None]]:
-    """Five resumed trainings, A to E, each without one of ``PIECES``, beside one never interrupted.
+    """Five trainings, A to E, that were resumed without one piece each.
 
     For each run and each of the four things logged: the first step after the interruption at which
-    the two differ, or None if they never do.
+    the run differs from one that was not interrupted, or None if it never does.
     """
     true = _Run(seed=0)
     true.train(_STEPS)
     saved = copy.deepcopy(true.state())
     wanted = true.train(_STEPS)
     runs = {}
-    for letter, piece in zip("ABCDE", PIECES, strict=True):
+    left_out = {"A": "order", "B": "buffers", "C": "scheduler", "D": "random", "E": "optimizer"}
+    for letter, piece in left_out.items():
         resumed = _Run(seed=1)
         resumed.restore(copy.deepcopy(saved), without=piece)
         runs[letter] = _first_differences(wanted, resumed.train(_STEPS))
@@ -512,13 +363,15 @@ def missing_piece():
     return {letter: piece(first) for letter, first in mystery_runs().items()}
 
 
-def _confuse(**swapped):
-    """The right answer with two pieces taken for one another."""
-    right = missing_piece.right
-    return {letter: swapped.get(piece, piece) for letter, piece in right.items()}
+def _resumed(answer, steps):
+    def same(*names):
+        pairs = {name: (getattr(first, name), getattr(second, name)) for name in names}
+        return [
+            name
+            for name, (ours, theirs) in pairs.items()
+            if not checkpoint.differences(ours.state_dict(), theirs.state_dict())
+        ]
 
-
-def _goes_on(answer, steps):
     generator = torch.Generator().manual_seed(0)
     batches = [torch.randn(8, 2, generator=generator) + 3 for _ in range(2 * steps)]
     first = answer(seed=0)
@@ -536,20 +389,8 @@ def _goes_on(answer, steps):
     return {
         "the optimizers move the networks": [id(p) for p in own] == [id(p) for p in moved],
         "steps with the right loss": sum(same_losses),
-        "the same networks": [
-            name
-            for name in ("maker", "critic", "average")
-            if not checkpoint.differences(
-                getattr(first, name).state_dict(), getattr(second, name).state_dict()
-            )
-        ],
-        "the same optimizers": [
-            name
-            for name in ("maker_optimizer", "critic_optimizer")
-            if not checkpoint.differences(
-                getattr(first, name).state_dict(), getattr(second, name).state_dict()
-            )
-        ],
+        "the same networks": same("maker", "critic", "average"),
+        "the same optimizers": same("maker_optimizer", "critic_optimizer"),
         "steps counted": second.steps,
     }
 
@@ -563,7 +404,7 @@ def _parameters(optimizer):
         Case("interrupted after 5 steps", 5),
         Case("interrupted after 4 steps", 4),
     ],
-    observe=_goes_on,
+    observe=_resumed,
 )
 class Trainer:
     def __init__(self, seed):
@@ -590,77 +431,19 @@ class Trainer:
         self.average.weight.data.lerp_(self.maker.weight.data, 0.1)
         return loss.item()
 
-    parts = ("maker", "critic", "average", "maker_optimizer", "critic_optimizer")
-
     def state_dict(self):
-        state = {name: getattr(self, name).state_dict() for name in self.parts}
+        names = ("maker", "critic", "average", "maker_optimizer", "critic_optimizer")
+        state = {name: getattr(self, name).state_dict() for name in names}
         return {**state, "noise": self.noise.get_state(), "steps": self.steps}
 
     def load_state_dict(self, state):
-        for name in self.parts:
-            getattr(self, name).load_state_dict(state[name])
-        self.noise.set_state(state["noise"])
-        self.steps = state["steps"]
-
-
-_Gan = Trainer.right
-
-
-class _Forgetful(_Gan):
-    """A trainer that saves all but what ``left_out`` names."""
-
-    left_out: tuple[str, ...] = ()
-
-    def state_dict(self):
-        names = ("maker", "critic", "average", "maker_optimizer", "critic_optimizer")
-        state = {n: getattr(self, n).state_dict() for n in names if n not in self.left_out}
-        own = {"noise": self.noise.get_state(), "steps": self.steps}
-        return state | {name: value for name, value in own.items() if name not in self.left_out}
-
-    def load_state_dict(self, state):
-        for name, value in state.items():
+        for name, part in state.items():
             if name == "noise":
-                self.noise.set_state(value)
+                self.noise.set_state(part)
             elif name == "steps":
-                self.steps = value
+                self.steps = part
             else:
-                getattr(self, name).load_state_dict(value)
-
-
-class WithoutTheCriticsOptimizer(_Forgetful):
-    left_out = ("critic_optimizer",)
-
-
-class WithoutTheNoise(_Forgetful):
-    left_out = ("noise",)
-
-
-class WithoutTheCounter(_Forgetful):
-    left_out = ("steps",)
-
-
-class WithoutTheAverage(_Forgetful):
-    left_out = ("average",)
-
-
-class NoNoiseNoCounter(_Forgetful):
-    left_out = ("noise", "steps")
-
-
-class SavesTheGenerator(_Forgetful):
-    def state_dict(self):
-        return {**super().state_dict(), "noise": self.noise}
-
-
-class AssignsTheNetworks(_Forgetful):
-    def load_state_dict(self, state):
-        networks = ("maker", "critic", "average")
-        for name in networks:
-            getattr(self, name).load_state_dict(state[name], assign=True)
-        super().load_state_dict({name: state[name] for name in state if name not in networks})
-
-
-# Writing -----------------------------------------------------------------------------------------
+                getattr(self, name).load_state_dict(part)
 
 
 def _with_faults(answer, fault):
@@ -807,110 +590,3 @@ def save_safely(state, path):
 
 def straight_into_it(state, path):
     torch.save(state, path)
-
-
-def without_fsync(state, path):
-    temporary = path.with_name("temporary")
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def without_flush(state, path):
-    temporary = path.with_name("temporary")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def leaves_a_half(state, path):
-    temporary = path.with_name("temporary")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def removes_the_old_first(state, path):
-    temporary = path.with_name("temporary")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        path.unlink(missing_ok=True)
-        os.rename(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def in_another_folder(state, path):
-    handle, name = tempfile.mkstemp()
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def writes_beside_and_renames(state, path):
-    temporary = path.with_name("temporary")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def without_flush_or_cleaning(state, path):
-    temporary = path.with_name("temporary")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def cleans_up_after_errors_only(state, path):
-    temporary = path.with_name("temporary")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except Exception:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def cleans_everything(state, path):
-    temporary = path.with_name("temporary")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        for other in path.parent.iterdir():
-            if other != path:
-                other.unlink()
-
-
-def says_nothing(state, path):
-    temporary = path.with_name("temporary")
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chapters.augmentation import experiment as experiment
+from chapters.augmentation import experiment
 from tools import augmentation_speed
 
 TINY = experiment.Size(train=20, steps=2, width=2)
@@ -140,6 +140,14 @@ def test_every_way_that_is_timed_does_its_work():
             made = way()
             x = made[0] if isinstance(made, tuple) else made
             assert x.shape == images.shape and not torch.equal(x, images), name
+
+
+def test_the_command_prints_a_time_for_each_method(monkeypatch, capsys):
+    monkeypatch.setattr(augmentation_speed, "SLICE", 1e-4)
+    monkeypatch.setattr(augmentation_speed, "SHAPES", ((4, 3, 12, 12),))
+    augmentation_speed.main([])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[1] for line in lines] == ["MixUp", "CutMix", "Cutout", "AugMix"]
 
 
 def test_times_are_those_of_the_ways(monkeypatch):

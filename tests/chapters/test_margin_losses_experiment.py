@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from chapters.margin_losses import experiment
 from helpers import data, margins
-from chapters.margin_losses import experiment as experiment
 
 HEADS = experiment.heads()
 

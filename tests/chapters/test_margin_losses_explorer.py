@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from chapters.margin_losses import explorer
 from helpers import margins
-from chapters.margin_losses import explorer as explorer
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The rules that chapter 03 teaches take torch's steps, whatever the arguments.
+"""The rules that chapter 03 teaches take torch's steps, for many choices of arguments.
 
 Rules shown in the notebook are taken out of it, rules that the reader writes out of the exercises.
 """
@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from chapters.optimizers import exercises as exercises
+from chapters.optimizers import exercises
 from tests.notebooks import definitions
 
 NOTEBOOK = "03_optimizers"
-STEPS = 200
+STEPS = 60
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def rules():
     """Every rule of the chapter, by the name it has there."""
     names = ("plain", "heavy", "adagrad", "rmsprop")
     shown = dict(zip(names, definitions.load(NOTEBOOK, *names), strict=True))
-    return shown | {"sgd": exercises.sgd.answer_right, "adam": exercises.adam.answer_right}
+    return shown | {"sgd": exercises.sgd.right, "adam": exercises.adam.right}
 
 
 def grid(**values):
@@ -79,13 +79,16 @@ TEACHES = [
 ]
 
 
-def walk(make, schedule=None) -> torch.Tensor:
-    """Every point of a descent on a bent, noisy valley in float64; one weight has no gradient."""
+def walk(make) -> torch.Tensor:
+    """Every point of a descent on a bent, noisy valley in float64; one weight has no gradient.
+
+    The rate falls to a tenth after each third of the steps.
+    """
     noise = torch.Generator().manual_seed(0)
     w = nn.Parameter(torch.tensor([2.0, -1.0, 0.5], dtype=torch.float64))
     idle = nn.Parameter(torch.ones(1, dtype=torch.float64))
     optimizer = make([w, idle])
-    scheduler = schedule(optimizer) if schedule else None
+    scheduler = lr_scheduler.StepLR(optimizer, step_size=STEPS // 3)
     points = []
     for _ in range(STEPS):
         optimizer.zero_grad()
@@ -93,8 +96,7 @@ def walk(make, schedule=None) -> torch.Tensor:
         ((w[0] - w[1] ** 2) ** 2 + 3 * w[2] ** 2 + (gust * w).sum()).backward()
         nn.utils.clip_grad_norm_([w], 5.0)
         optimizer.step()
-        if scheduler:
-            scheduler.step()
+        scheduler.step()
         points.append(torch.cat([w.detach(), idle.detach()]).clone())
     return torch.stack(points)
 
@@ -103,23 +105,12 @@ def walk(make, schedule=None) -> torch.Tensor:
     ("rule", "kind", "options"),
     [pytest.param(*case, id=f"{case[0]}-{named(case[2])}") for case in TEACHES],
 )
-@pytest.mark.parametrize("schedule", [None, partial(lr_scheduler.StepLR, step_size=50)])
-def test_a_rule_takes_torchs_steps(by_rule, rules, rule, kind, options, schedule):
+def test_a_rule_takes_torchs_steps(by_rule, rules, rule, kind, options):
     own = options | {"decoupled": True} if rule == "adamw" else options
-    ours = walk(partial(by_rule, rule=rules["adam" if rule == "adamw" else rule], **own), schedule)
-    theirs = walk(partial(kind, **options), schedule)
+    ours = walk(partial(by_rule, rule=rules["adam" if rule == "adamw" else rule], **own))
+    theirs = walk(partial(kind, **options))
     assert theirs.isfinite().all() and (theirs[0] != theirs[-1])[:3].all()
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
-
-
-def test_each_argument_of_the_grid_changes_torchs_steps():
-    seen = {named({"kind": kind.__name__} | o): walk(partial(kind, **o)) for _, kind, o in TEACHES}
-    dampened_only = [key for key in seen if "momentum=0,dampening=0.3" in key]  # nothing to dampen
-    for key in dampened_only:
-        torch.testing.assert_close(seen.pop(key), seen[key.replace("dampening=0.3", "dampening=0")])
-    unlike = {tuple(points.flatten().tolist()): key for key, points in seen.items()}
-    plain = sum("kind=SGD" in key and "momentum=0" in key for key in seen)
-    assert len(unlike) >= len(seen) - plain
 
 
 def test_the_gallery_knows_every_scheduler_of_this_torch():
@@ -149,7 +140,7 @@ def test_a_schedule_of_the_gallery_moves_the_rate(name):
 @pytest.mark.parametrize(("warmup", "total"), [(0, 10), (5, 30), (10, 11)])
 def test_the_readers_schedule_is_that_of_torchs_parts(warmup, total):
     rates = definitions.load(NOTEBOOK, "rates")
-    factor = exercises.warmup_cosine.answer_right
+    factor = exercises.warmup_cosine.right
 
     def torchs(optimizer):
         fall = partial(lr_scheduler.CosineAnnealingLR, T_max=total - warmup)
@@ -172,5 +163,5 @@ def test_the_hunted_program_is_as_bad_as_its_prompt_says():
         return (logits.argmax(dim=1) == new_classes).float().mean().item()
 
     torch.manual_seed(0)
-    assert accuracy(exercises.train_digits.answer_untouched) < 0.75
-    assert accuracy(exercises.train_digits.answer_right) > 0.9
+    assert accuracy(exercises.train_digits.given()) < 0.75
+    assert accuracy(exercises.train_digits.right) > 0.9

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chapters.optimizers import explorer as explorers
+from chapters.optimizers import explorer
 
 
 @pytest.fixture(autouse=True)
@@ -22,32 +22,32 @@ def drawn(figure) -> torch.Tensor:
 
 def test_the_ravine_is_steep_across_and_flat_along():
     along, across = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    assert explorers.ravine(along) == 0.5
-    assert explorers.ravine(across) == 0.5 * explorers.STEEPNESS
+    assert explorer.ravine(along) == 0.5
+    assert explorer.ravine(across) == 0.5 * explorer.STEEPNESS
 
 
 @pytest.mark.parametrize("angle", [0.0, 30.0, 90.0])
 def test_a_turned_ravine_has_the_same_loss_at_its_turned_start(angle):
-    first = explorers.ravine_path(lambda params: torch.optim.SGD(params, lr=0.0), angle, steps=1)[0]
-    start = explorers.ravine(torch.tensor(explorers.START))
-    torch.testing.assert_close(explorers.ravine(first, angle), start)
+    first = explorer.ravine_path(lambda params: torch.optim.SGD(params, lr=0.0), angle, steps=1)[0]
+    start = explorer.ravine(torch.tensor(explorer.START))
+    torch.testing.assert_close(explorer.ravine(first, angle), start)
 
 
 @given(log10_rate=st.floats(-3.0, -1.5))
 @settings(max_examples=15, deadline=None)
 def test_sgd_walks_each_direction_by_its_own_factor(log10_rate):
-    path = drawn(explorers.draw_ravine("SGD", log10_rate))
+    path = drawn(explorer.draw_ravine("SGD", log10_rate))
     plt.close("all")
-    curvatures = torch.tensor([1.0, explorers.STEEPNESS])
+    curvatures = torch.tensor([1.0, explorer.STEEPNESS])
     powers = (1 - 10**log10_rate * curvatures) ** torch.arange(61.0).unsqueeze(1)
-    expected = torch.tensor(explorers.START) * powers
+    expected = torch.tensor(explorer.START) * powers
     torch.testing.assert_close(path.float(), expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", explorers.OPTIMIZERS)
+@pytest.mark.parametrize("name", explorer.OPTIMIZERS)
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_the_path_is_that_of_torchs_optimizer(name, momentum):
-    figure = explorers.draw_ravine(name, log10_rate=-2.0, momentum=momentum, angle=20.0, steps=25)
+    figure = explorer.draw_ravine(name, log10_rate=-2.0, momentum=momentum, angle=20.0, steps=25)
     options = {
         "SGD": {"momentum": momentum},
         "SGD, Nesterov": {"momentum": momentum, "nesterov": momentum > 0},
@@ -60,21 +60,21 @@ def test_the_path_is_that_of_torchs_optimizer(name, momentum):
     optimizer = kind([point], lr=0.01, **options)
     for expected in drawn(figure)[1:]:
         optimizer.zero_grad()
-        explorers.ravine(point, 20.0).backward()
+        explorer.ravine(point, 20.0).backward()
         optimizer.step()
         torch.testing.assert_close(point.detach().double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_title_says_what_became_of_the_loss():
-    assert "gone" in explorers.draw_ravine("SGD", log10_rate=-0.5).axes[0].get_title()
-    assert "loss" in explorers.draw_ravine("SGD", log10_rate=-2.0).axes[0].get_title()
+    assert "gone" in explorer.draw_ravine("SGD", log10_rate=-0.5).axes[0].get_title()
+    assert "loss" in explorer.draw_ravine("SGD", log10_rate=-2.0).axes[0].get_title()
 
 
 def test_an_unknown_optimizer_or_schedule_is_refused_by_name():
     with pytest.raises(ValueError, match="unknown optimizer 'Lion'"):
-        explorers.draw_ravine("Lion")
+        explorer.draw_ravine("Lion")
     with pytest.raises(ValueError, match="unknown schedule 'Noam'"):
-        explorers.draw_schedule("Noam")
+        explorer.draw_schedule("Noam")
 
 
 def planned(schedule: str, warmup: int, final: float, total: int = 100) -> torch.Tensor:
@@ -91,18 +91,18 @@ def planned(schedule: str, warmup: int, final: float, total: int = 100) -> torch
     return torch.cat([rise, fall])
 
 
-@pytest.mark.parametrize("schedule", explorers.SCHEDULES)
+@pytest.mark.parametrize("schedule", explorer.SCHEDULES)
 @pytest.mark.parametrize("warmup", [0, 20])
 @pytest.mark.parametrize("final", [0.01, 0.5, 1.0])
 def test_a_schedule_stepped_every_batch_is_its_formula(schedule, warmup, final):
-    rates = drawn(explorers.draw_schedule(schedule, warmup, final))[:, 1]
+    rates = drawn(explorer.draw_schedule(schedule, warmup, final))[:, 1]
     torch.testing.assert_close(
         rates.float(), planned(schedule, warmup, final), rtol=1e-4, atol=1e-4
     )
 
 
-@pytest.mark.parametrize("schedule", explorers.SCHEDULES)
+@pytest.mark.parametrize("schedule", explorer.SCHEDULES)
 def test_stepped_every_epoch_it_gets_as_far_as_there_are_epochs(schedule):
-    every_batch = drawn(explorers.draw_schedule(schedule))[:, 1]
-    every_epoch = drawn(explorers.draw_schedule(schedule, stepped="every epoch"))[:, 1]
+    every_batch = drawn(explorer.draw_schedule(schedule))[:, 1]
+    every_epoch = drawn(explorer.draw_schedule(schedule, stepped="every epoch"))[:, 1]
     torch.testing.assert_close(every_epoch, every_batch[:5].repeat_interleave(20))

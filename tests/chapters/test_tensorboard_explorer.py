@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+from chapters.tensorboard import explorer
 from helpers import boards
-from chapters.tensorboard import explorer as explorer
 
 WEIGHTS = [0.0, 0.3, 0.6, 0.9, 0.97]
 

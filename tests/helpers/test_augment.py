@@ -22,11 +22,11 @@ LOG_3 = math.log(3)
 seeds = st.integers(0, 2**32 - 1)
 alphas = st.sampled_from([0.1, 0.4, 1.0, 3.0, 50.0])
 sides = st.integers(1, 17)
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=40)
 
 
 @pytest.fixture(scope="module", params=["notebook", "helpers"])
-def rooms(request):
+def taught(request):
     """What the chapter teaches, by name: as it stands in the notebook, and in helpers."""
     if request.param == "notebook":
         return SimpleNamespace(**dict(zip(TAUGHT, definitions.load(CHAPTER, *TAUGHT), strict=True)))
@@ -45,16 +45,16 @@ def batch(seed, n=5, channels=2, height=7, width=6, classes=4, dtype=torch.float
 
 
 def numbered(n, height, width):
-    """Images that tell of each pixel whose it is, and a class for each image."""
+    """Images whose pixels hold the number of their image, and a class for each image."""
     images = torch.arange(float(n)).view(n, 1, 1, 1).expand(n, 1, height, width)
     return images, torch.eye(n)
 
 
-def boxes_of(rooms, seed, alpha, n, height, width):
+def boxes_of(taught, seed, alpha, n, height, width):
     generator = seeded(seed)
     shares = augment.beta(alpha, n, generator)
     centres = augment.centres(n, height, width, generator)
-    return rooms.boxes_around(centres, rooms.half_sides(shares, height, width), height, width)
+    return taught.boxes_around(centres, taught.half_sides(shares, height, width), height, width)
 
 
 METHODS = {
@@ -71,9 +71,9 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 @laws
 @given(seeds, alphas, sides, sides)
-def test_a_mask_is_one_in_its_box_and_zero_elsewhere(rooms, seed, alpha, height, width):
-    boxes = boxes_of(rooms, seed, alpha, 6, height, width)
-    mask = rooms.inside(boxes, height, width)
+def test_a_mask_is_one_in_its_box_and_zero_elsewhere(taught, seed, alpha, height, width):
+    boxes = boxes_of(taught, seed, alpha, 6, height, width)
+    mask = taught.inside(boxes, height, width)
     assert mask.shape == (6, 1, height, width)
     for one, (top, left, bottom, right) in zip(mask, boxes.tolist(), strict=True):
         assert 0 <= top <= bottom <= height and 0 <= left <= right <= width
@@ -82,20 +82,25 @@ def test_a_mask_is_one_in_its_box_and_zero_elsewhere(rooms, seed, alpha, height,
         assert torch.equal(one, expected)
 
 
+@pytest.fixture(scope="module")
+def area():
+    return definitions.load(CHAPTER, "area")
+
+
 @laws
 @given(seeds, alphas, sides, sides)
-def test_the_chapters_area_counts_the_pixels_of_a_mask(seed, alpha, height, width):
+def test_the_chapters_area_counts_the_pixels_of_a_mask(area, seed, alpha, height, width):
     boxes = boxes_of(augment, seed, alpha, 6, height, width)
     counted = augment.inside(boxes, height, width).sum(dim=(1, 2, 3))
-    assert torch.equal(definitions.load(CHAPTER, "area")(boxes), counted.long())
+    assert torch.equal(area(boxes), counted.long())
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 50)])
-def test_a_box_that_is_not_cut_covers_what_its_share_leaves(rooms, height, width):
+def test_a_box_that_is_not_cut_covers_what_its_share_leaves(taught, height, width):
     shares = torch.linspace(0, 1, 11)
     centres = torch.tensor([[height // 2, width // 2]]).expand(11, 2)
-    boxes = rooms.boxes_around(centres, rooms.half_sides(shares, height, width), height, width)
-    covered = rooms.inside(boxes, height, width).mean(dim=(1, 2, 3))
+    boxes = taught.boxes_around(centres, taught.half_sides(shares, height, width), height, width)
+    covered = taught.inside(boxes, height, width).mean(dim=(1, 2, 3))
     # the sides are rounded down to even numbers of pixels
     assert (covered <= 1 - shares + 1e-6).all()
     assert (covered.sqrt() >= (1 - shares).sqrt() - 2 / min(height, width)).all()
@@ -106,23 +111,20 @@ def test_a_box_that_is_not_cut_covers_what_its_share_leaves(rooms, height, width
 
 @laws
 @given(seeds, st.floats(0, 1), sides)
-def test_a_blend_is_convex_and_a_target_keeps_its_mass(rooms, seed, share, width):
+def test_a_blend_gives_image_and_target_the_same_share(taught, seed, share, width):
     images, targets = batch(seed, width=width)
     partners = augment.partners(5, seeded(seed))
-    mixed, soft = rooms.blend(images, targets, torch.full((5,), share), partners)
+    mixed, soft = taught.blend(images, targets, torch.full((5,), share), partners)
     torch.testing.assert_close(mixed, share * images + (1 - share) * images[partners])
-    low, high = torch.minimum(images, images[partners]), torch.maximum(images, images[partners])
-    assert (mixed >= low - 1e-6).all() and (mixed <= high + 1e-6).all()
-    torch.testing.assert_close(soft.sum(dim=1), torch.ones(5))
     torch.testing.assert_close(soft, share * targets + (1 - share) * targets[partners])
 
 
 @laws
 @given(seeds, alphas, sides, sides)
-def test_a_pasted_images_target_has_the_shares_of_its_pixels(rooms, seed, alpha, height, width):
+def test_a_pasted_images_target_has_the_shares_of_its_pixels(taught, seed, alpha, height, width):
     images, targets = numbered(6, height, width)
-    boxes = boxes_of(rooms, seed, alpha, 6, height, width)
-    pasted, soft = rooms.paste(images, targets, boxes, augment.partners(6, seeded(seed)))
+    boxes = boxes_of(taught, seed, alpha, 6, height, width)
+    pasted, soft = taught.paste(images, targets, boxes, augment.partners(6, seeded(seed)))
     pixels = F.one_hot(pasted.long().flatten(1), 6).float().mean(dim=1)
     torch.testing.assert_close(soft, pixels)
 
@@ -137,33 +139,19 @@ def test_cutmix_takes_a_box_of_one_partner(seed, alpha, height, width):
     assert ((pixels > 0).sum(dim=1) <= 2).all()
 
 
-@laws
-@given(seeds, alphas)
-def test_the_loss_of_a_mixed_target_is_the_mix_of_two_losses(rooms, seed, alpha):
-    images, targets = batch(seed)
-    labels, partners = targets.argmax(dim=1), augment.partners(5, seeded(seed))
-    shares = augment.beta(alpha, 5, seeded(seed))
-    logits = torch.randn(5, 4, generator=seeded(seed), requires_grad=True)
-    _, soft = rooms.blend(images, targets, shares, partners)
-    own, other = (F.cross_entropy(logits, y, reduction="none") for y in (labels, labels[partners]))
-    losses = F.cross_entropy(logits, soft), (shares * own + (1 - shares) * other).mean()
-    torch.testing.assert_close(*losses)
-    torch.testing.assert_close(*(torch.autograd.grad(one, logits)[0] for one in losses))
-
-
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_mixup_is_torchvisions_given_its_draws(rooms, alpha):
+def test_mixup_is_torchvisions_given_its_draws(taught, alpha):
     images, targets = batch(0)
     torch.manual_seed(1)
     theirs = v2.MixUp(alpha=alpha)(images, targets)
     torch.manual_seed(1)
     share = torch.distributions.Beta(torch.tensor([alpha]), torch.tensor([alpha])).sample()
-    ours = rooms.blend(images, targets, share.expand(5), torch.arange(5).roll(1))
+    ours = taught.blend(images, targets, share.expand(5), torch.arange(5).roll(1))
     torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_cutmix_is_torchvisions_given_its_draws(rooms, seed):
+def test_cutmix_is_torchvisions_given_its_draws(taught, seed):
     images, targets = batch(0, height=12, width=9)
     torch.manual_seed(seed)
     theirs = v2.CutMix()(images, targets)
@@ -171,8 +159,8 @@ def test_cutmix_is_torchvisions_given_its_draws(rooms, seed):
     share = torch.distributions.Beta(torch.ones(1), torch.ones(1)).sample()
     column, row = torch.randint(9, (1,)), torch.randint(12, (1,))
     centre = torch.stack([row, column], dim=1)
-    box = rooms.boxes_around(centre, rooms.half_sides(share, 12, 9), 12, 9)
-    ours = rooms.paste(images, targets, box.expand(5, 4), torch.arange(5).roll(1))
+    box = taught.boxes_around(centre, taught.half_sides(share, 12, 9), 12, 9)
+    ours = taught.paste(images, targets, box.expand(5, 4), torch.arange(5).roll(1))
     torch.testing.assert_close(ours, theirs)
 
 
@@ -440,36 +428,36 @@ def test_how_images_lie_in_memory_does_not_matter(method):
 
 @laws
 @given(seeds, st.floats(0.1, 300.0))
-def test_js_divergence_is_symmetric_and_within_its_bounds(rooms, seed, scale):
+def test_js_divergence_is_symmetric_and_within_its_bounds(taught, seed, scale):
     z = scale * torch.randn(3, 6, 5, generator=seeded(seed))
-    value = rooms.js_divergence(*z)
+    value = taught.js_divergence(*z)
     for order in ((0, 2, 1), (1, 0, 2), (2, 1, 0)):
-        torch.testing.assert_close(rooms.js_divergence(*z[list(order)]), value)
+        torch.testing.assert_close(taught.js_divergence(*z[list(order)]), value)
     assert -1e-6 <= value <= LOG_3 + 1e-6
-    torch.testing.assert_close(rooms.js_divergence(z[0], z[0], z[0]), torch.tensor(0.0))
+    torch.testing.assert_close(taught.js_divergence(z[0], z[0], z[0]), torch.tensor(0.0))
 
 
-def test_js_divergence_reaches_its_bound(rooms):
+def test_js_divergence_reaches_its_bound(taught):
     z = 1000 * torch.eye(3)[:, None].expand(3, 4, 3)
-    torch.testing.assert_close(rooms.js_divergence(*z), torch.tensor(LOG_3))
+    torch.testing.assert_close(taught.js_divergence(*z), torch.tensor(LOG_3))
 
 
 @pytest.mark.parametrize("views", [2, 3, 5])
-def test_js_divergence_follows_its_definition(rooms, views):
+def test_js_divergence_follows_its_definition(taught, views):
     z = torch.randn(views, 7, 4, generator=seeded(0), dtype=torch.float64)
     p = z.softmax(dim=-1)
     m = p.mean(dim=0)
     expected = (p * (p.log() - m.log())).sum(dim=-1).mean()
-    torch.testing.assert_close(rooms.js_divergence(*z), expected)
+    torch.testing.assert_close(taught.js_divergence(*z), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("extreme", [200.0, math.inf])
-def test_js_divergence_has_finite_gradients_where_a_probability_is_zero(rooms, dtype, extreme):
+def test_js_divergence_has_finite_gradients_where_a_probability_is_zero(taught, dtype, extreme):
     z = torch.zeros(3, 2, 3, dtype=dtype)
     z[0, 0, 0] = z[1, 0, 0] = z[2, 0, 1] = z[0, 1, 2] = -extreme
     views = [one.requires_grad_() for one in z.unbind()]
-    value = rooms.js_divergence(*views)
+    value = taught.js_divergence(*views)
     assert value.isfinite() and value > 0 and value.dtype == dtype
     assert all(slope.isfinite().all() for slope in torch.autograd.grad(value, views))
 

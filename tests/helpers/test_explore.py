@@ -4,9 +4,18 @@ from importlib.metadata import version
 
 import matplotlib.pyplot as plt
 import pytest
+from ipywidgets import Widget
 from matplotlib.figure import Figure
 
-from helpers import explore, plots
+from helpers import plots
+from helpers.explore import explore
+
+
+@pytest.fixture(autouse=True)
+def no_widget_left():
+    """Widgets that are left when Python ends each print an error."""
+    yield
+    Widget.close_all()
 
 
 @pytest.fixture
@@ -43,12 +52,12 @@ def draw(power: float, name: str) -> Figure:
 
 
 def test_each_argument_gets_its_control(controls):
-    explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
     assert controls["power"] == (0.0, 2.0, 0.5) and controls["name"] == ["a", "b"]
 
 
 def test_a_moved_control_draws_anew_with_the_same_text(controls, shown):
-    explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
     controls["show"](power=1.5, name="b")
     controls["show"](power=0.5, name="a")
     titles = [figure.axes[0].get_title() for figure, _ in shown]
@@ -56,7 +65,7 @@ def test_a_moved_control_draws_anew_with_the_same_text(controls, shown):
 
 
 def test_an_error_in_the_drawing_is_not_hidden(controls):
-    explorers.explore(lambda power: 1 / power, alt="A curve.", power=(0, 1))
+    explore(lambda power: 1 / power, alt="A curve.", power=(0, 1))
     with pytest.raises(ZeroDivisionError):
         controls["show"](power=0)
 
@@ -67,11 +76,11 @@ def test_the_controls_begin_at_the_defaults(shown):
         assert dots == 3  # no control was asked for
         return draw(power, name)
 
-    explorers.explore(with_defaults, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
+    explore(with_defaults, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a", "b"])
     assert [figure.axes[0].get_title() for figure, _ in shown] == ["b 0.5"]
 
 
 @draws_without_a_kernel
 def test_the_first_picture_needs_no_browser(shown):
-    explorers.explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a"])
+    explore(draw, alt="A curve.", power=(0.0, 2.0, 0.5), name=["a"])
     assert [figure.axes[0].get_title() for figure, _ in shown] == ["a 1.0"]
