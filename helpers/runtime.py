@@ -133,9 +133,11 @@ class Report:
         return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows())
 
     def _repr_html_(self) -> str:
+        # A path without hyphens must wrap too, or a narrow page cuts it off.
+        value_style = "text-align:left; overflow-wrap:anywhere"
         cells = "".join(
             f'<tr><th style="text-align:left">{html.escape(label)}</th>'
-            f'<td style="text-align:left">{html.escape(value)}</td></tr>'
+            f'<td style="{value_style}">{html.escape(value)}</td></tr>'
             for label, value in self.rows()
         )
         return f"<table>{cells}</table>"

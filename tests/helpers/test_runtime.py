@@ -234,6 +234,14 @@ def test_the_report_shows_every_value_in_text_and_in_html():
     assert "2&lt;b&gt;" in page and "a&amp;b" in page
 
 
+def test_every_value_of_the_report_wraps_on_a_narrow_page():
+    report = runtime.Report("3", "2", "0", "cpu", 2, 1, False, Path("/a" * 200))
+    cells = re.findall(r"<td ([^>]*)>", report._repr_html_())
+    # not break-word: only `anywhere` lets a table become narrower than its longest word
+    assert len(cells) == len(report.rows())
+    assert all("overflow-wrap:anywhere" in cell for cell in cells)
+
+
 def test_the_values_of_the_printed_report_stand_in_one_column():
     report = runtime.report()
     starts = {

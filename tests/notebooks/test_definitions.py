@@ -22,7 +22,7 @@ def chapter(monkeypatch, tmp_path):
         code("def step(x):\n    loss = 0\n    return x - 2 * rate + loss", "second-step"),
         code("loss = 1 / 0", "loss"),
         code("class Walk:\n    def go(self, x):\n        return step(step(x))", "walk"),
-        code("def half(x) -> Fraction:\n    ...", "half-try", ["exercise:sample.half"]),
+        code("def half(x) -> Fraction:\n    ...", "half-try", ["exercise:half"]),
     )
     nbformat.write(nb, tmp_path / "00_sample.ipynb")
     monkeypatch.setattr(definitions, "NOTEBOOKS", tmp_path)

@@ -1,99 +1,83 @@
-"""A run has a room of its own, tells what happened in it, and leaves nothing behind."""
+"""Notebooks are collected and run by nbmake as it ships, and strictly."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import psutil
+import nbformat
+import pytest
 
-from tests.notebooks import behaviour
-from tests.notebooks.samples import CHAPTER, code
+from chapters import CHAPTERS
+from tests.notebooks.cells import NOTEBOOKS
+from tests.notebooks.samples import code, notebook
 
+ROOT = NOTEBOOKS.parent
 
-def printed(run, cell: int = 0) -> str:
-    return run.result.nb.cells[cell].outputs[0].text.strip()
+PYTEST = """
+import sys
 
-
-def test_the_watcher_leaves_no_name_in_the_notebook(run_cells):
-    names = set(printed(run_cells("print(*dir())")).split())
-    public = {name for name in names if not name.startswith("_")}
-    assert public <= {"In", "Out", "exit", "get_ipython", "open", "quit"}
-    assert "_start" not in names
+import pytest
 
 
-def test_the_working_directory_is_the_folder_that_was_given(run_cells, tmp_path):
-    run = run_cells("import os\n\nprint(os.getcwd())")
-    assert Path(printed(run)).samefile(tmp_path)
+class Show:
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            print("collected:", type(item.parent), type(item), item.name)
 
 
-def test_the_kernel_has_a_readers_environment(run_cells, monkeypatch):
-    ours = {
-        "OMP_NUM_THREADS": "7",
-        "TUTORIAL_STRICT": "1",
-        "TUTORIAL_DATA": "cifar10",
-        "TUTORIAL_DEVICE": "cpu",
-        "PYTHONWARNINGS": "ignore",
-        "PYTEST_XDIST_WORKER": "gw0",
-    }
-    for name, value in ours.items():
-        monkeypatch.setenv(name, value)
-    names = [*ours, "ADDED"]
-    run = run_cells(f"import os\n\nprint(*map(os.environ.get, {names}))", ADDED="yes")
-    assert printed(run) == "1 None None cpu None None yes"
+sys.exit(pytest.main(sys.argv[1:], plugins=[Show()]))
+"""
 
 
-def test_signatures_of_helpers_are_enforced_in_the_kernel(run_cells, tmp_path):
-    (tmp_path / "helpers").mkdir()
-    (tmp_path / "helpers" / "__init__.py").write_text("")
-    (tmp_path / "helpers" / "chapters.py").write_text("def half(x: float): return x / 2")
-    run = run_cells("from chapters import half\n\nhalf(3)", "half('3')")
-    (note,) = run.notes("error")
-    assert note["cell"] == "cell-1"
-    assert "TypeCheckError" in note["error"]
+def run_pytest(folder: Path, *arguments: str) -> str:
+    """What pytest prints, started in ``folder`` in a process of its own."""
+    environment = {name: os.environ[name] for name in os.environ if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [sys.executable, "-c", PYTEST, "-p", "no:cacheprovider", *arguments],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ).stdout
 
 
-def test_nothing_of_a_run_stays(run_cells, monkeypatch, tmp_path):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    before = dict(os.environ)
-    run = run_cells(
-        "import os, pathlib, subprocess, sys, tempfile",
-        "tempfile.mkstemp(), pathlib.Path(os.environ['TUTORIAL_SCRATCH']).mkdir()",
-        "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
-        "print(subprocess.Popen(sleep, start_new_session=True).pid)",
-    )
-    pid = int(printed(run, 2))
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    assert list(temporary.iterdir()) == []
-    assert dict(os.environ) == before
+@pytest.mark.parametrize("chosen", ["", "02_losses.ipynb"])
+def test_nbmakes_own_items_are_collected(tmp_path, chosen):
+    said = run_pytest(tmp_path, "--collect-only", "-n", "0", str(NOTEBOOKS / chosen))
+    types = "<class 'nbmake.pytest_items.NotebookFile'> <class 'nbmake.pytest_items.NotebookItem'>"
+    names = [chosen] if chosen else [f"{chapter.stem}.ipynb" for chapter in CHAPTERS]
+    collected = [line for line in said.splitlines() if line.startswith("collected:")]
+    assert sorted(collected) == [f"collected: {types} {name}" for name in names], said
 
 
-def test_the_cells_before_an_error_are_told_too(run_cells):
-    run = run_cells("import warnings\n\nwarnings.warn('early')", "1 / 0", "2")
-    assert list(run.seconds_by_cell) == ["cell-0", "cell-1"]
-    assert len(behaviour.problems(run, CHAPTER)) == 2
+SAMPLES = {
+    "good": [
+        "import os\nimport sys\n\nimport helpers.expect",
+        "assert 'helpers.strict' in sys.modules\nassert os.environ['TUTORIAL_SCRATCH']",
+    ],
+    "warns": ["import warnings\n\nimport helpers", "warnings.warn('text')"],
+    "explorer": [
+        "import torch\n\nfrom helpers.explore import explore",
+        "explore(lambda power=1.0: 1 / 0, alt='A curve.', power=(0.0, 2.0, 0.5))",
+    ],
+}
 
 
-def test_peak_memory_is_the_peak_and_not_what_is_held_at_the_end(run_cells):
-    small = run_cells("1").memory
-    large = run_cells("block = bytearray(200_000_000)\ndel block").memory
-    assert large - small > 150_000_000
-
-
-def test_a_notebook_without_imports_cell_counts_from_its_start(run_cells):
-    run = run_cells(code("1", "first"), code("2", "second"))
-    assert list(run.seconds_by_cell) == ["first", "second"]
-    assert run.seconds_to_start == 0
-
-
-def test_what_the_imports_cost_is_told_apart_from_what_the_cells_cost(run_cells):
-    busy = (
-        "import time\n\nend = time.process_time() + {}\nwhile time.process_time() < end:\n    pass"
-    )
-    run = run_cells(code(busy.format(1.0), "imports", ["imports"]), code(busy.format(0.5), "work"))
-    assert run.seconds_to_start >= 1.0
-    assert list(run.seconds_by_cell) == ["work"]
-    assert 0.499 < run.seconds_by_cell["work"] < 1.0  # a difference of two sums
+def test_a_warning_and_an_error_in_an_explorer_fail_and_all_seconds_are_told(tmp_path):
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "notebooks").mkdir()
+    for name, sources in SAMPLES.items():
+        cells = [code(source, f"cell-{number}") for number, source in enumerate(sources)]
+        nbformat.write(notebook(*cells), tmp_path / "notebooks" / f"{name}.ipynb")
+    said = run_pytest(tmp_path, "notebooks", "-n", "0")
+    said = re.sub(r"\x1b\[[\d;]*m", "", said)  # nbmake's colours
+    assert "1 passed" in said and "2 failed" in said, said
+    assert "UserWarning: text" in said and "ZeroDivisionError: division by zero" in said
+    for name in SAMPLES:
+        assert re.search(rf"^ +\d+\.\d s  \S+{name}\.ipynb$", said, re.MULTILINE)
