@@ -18,10 +18,9 @@ import random
 import re
 import secrets
 import struct
-import sys
 import warnings
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -38,7 +37,7 @@ class CheckpointError(RuntimeError):
 
 
 class DamagedError(CheckpointError):
-    """The file is not what was once written: cut off, changed, or never a checkpoint."""
+    """The file was cut off or changed after it was written, or it never was a checkpoint."""
 
 
 def save(path: str | os.PathLike[str], **parts: Any) -> None:
@@ -47,15 +46,14 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
     A part with a ``state_dict()`` is saved by it, a ``torch.Generator`` by its state, anything else
     as it is. The file is written beside ``path``, flushed to the disk, read back as ``load`` reads
     it, and only then put in the place of ``path``: at every moment ``path`` is the old checkpoint
-    or the new one, whole. Folders that are missing are made. A process that is killed in here
-    leaves the unfinished file behind, hidden beside ``path`` and ending in ``.tmp``.
+    or the new one, whole. Missing folders are made. If the process is killed in here, the
+    unfinished file stays behind: hidden beside ``path``, with a name that ends in ``.tmp``.
 
     Raises ``CheckpointError`` if the system does not let it write (a full disk, a missing
     permission), for what is nested too deep for a pickle, and, naming the place, for what
     ``torch.load`` refuses by default: NumPy's scalars and arrays, paths, objects of own classes.
     """
     path = Path(path)
-    around = sys.exc_info()[1]
     state = {name: _state_of(part) for name, part in parts.items()}
     try:
         with _beside(path) as unfinished:
@@ -66,12 +64,9 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
             read(unfinished)
             os.replace(unfinished, path)
     except Exception as error:  # pickling runs the values' own code
-        if isinstance(error, RecursionError):
-            why = "a part is nested too deep for a pickle. Save flatter lists and dicts"
-        else:
-            why = _system_error(error, around) or _refused(state) or _first_line(error)
         raise CheckpointError(
-            f"{path} was not written, and what was there before is as it was: {why}"
+            f"{path} was not written, and what was there before is as it was: "
+            f"{_why_not_written(error, state)}"
         ) from error
     _flush_folder(path.parent)
 
@@ -83,11 +78,11 @@ def load(path: str | os.PathLike[str], *, map_location: Any = "cpu", **parts: An
     them stay as they were. Optimizers and modules keep their own devices; ``map_location``, as in
     ``torch.load``, is for what is returned.
 
-    Raises ``FileNotFoundError``; ``DamagedError`` if a checksum in the file is wrong or the file is
-    none of ``torch.save``'s; ``pickle.UnpicklingError`` if it asks for code to be run;
-    ``CheckpointError`` if the system does not let it be read or, saying what is missing, unexpected
-    or of another shape, if a part is not in the file or its state does not fit; ``TypeError`` for a
-    part that can't be given a state.
+    Raises ``OSError``, such as ``FileNotFoundError``, if the system does not let it be read;
+    ``DamagedError`` if a checksum is wrong or ``torch.save`` did not write the file;
+    ``pickle.UnpicklingError`` if the file asks for code to be run; ``CheckpointError``, saying what
+    is missing, unexpected or of another shape, if a part is not in the file or its state does not
+    fit; ``TypeError`` for a part that can't be given a state.
     """
     state = read(path, map_location=map_location)
     absent = [name for name in parts if name not in state]
@@ -112,9 +107,8 @@ def read(path: str | os.PathLike[str], *, map_location: Any = "cpu") -> dict:
 
     Raises what ``load`` raises.
     """
-    path = Path(path)
     # What is checked is what is loaded, even if another file takes the name in between.
-    with _open(path) as file:
+    with open(path, "rb") as file:
         damage = _damage(file)
         if damage:
             raise DamagedError(f"{path} ({file.seek(0, 2)} bytes) is damaged: {damage}")
@@ -122,7 +116,10 @@ def read(path: str | os.PathLike[str], *, map_location: Any = "cpu") -> dict:
         try:
             state = torch.load(file, map_location=map_location, weights_only=True)
         except pickle.UnpicklingError as error:
-            raise pickle.UnpicklingError(f"{path} {_objection(error)}") from error
+            reason = _first_line(str(error).partition("WeightsUnpickler error: ")[2] or error)
+            raise pickle.UnpicklingError(
+                f"{path} was not loaded, and nothing in it was run: {reason}"
+            ) from error
         except Exception as error:  # of torch, and of a map_location that is a function
             raise CheckpointError(f"{path} can't be loaded: {_first_line(error)}") from error
     if not isinstance(state, dict):
@@ -249,11 +246,6 @@ class ShuffledBatches:
                 f"a place among {state['n']} samples in batches of {state['batch_size']}; these "
                 f"are {self.n} in batches of {self.batch_size}, and their batches are others"
             )
-        if state["epoch"] < 0 or not 0 <= state["batch"] <= len(self):
-            raise ValueError(
-                f"epoch {state['epoch']}, batch {state['batch']} is no place: epochs count from 0, "
-                f"and each has {len(self)} batches"
-            )
         self.seed, self.epoch, self.batch = state["seed"], state["epoch"], state["batch"]
 
 
@@ -274,7 +266,8 @@ def random_state() -> dict[str, Any]:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Put all global generators where ``random_state`` found them.
 
-    A machine with other accelerators than the one that saved gets the states that it can use.
+    If this machine has fewer accelerators than the one that saved, the other states are not used.
+    If it has more, the generators of the others stay as they are.
     """
     torch.set_rng_state(state["torch"].cpu())
     for (module, i), saved in zip(_accelerators(), state["accelerators"], strict=False):
@@ -287,26 +280,43 @@ def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
     """Where two states differ in a single bit: the paths, such as ``"model.0.weight"``.
 
     Dicts, lists, tuples, tensors (their dtypes, shapes and bits; not their devices), and anything
-    that can be compared with ``==``. A NaN is equal to one of the same bits, and 0.0 is not -0.0:
-    their inverses differ. An empty list means that the states are the same.
+    that can be compared with ``==``. A NaN is equal to a NaN of the same bits, and 0.0 is not equal
+    to -0.0. An empty list means that the states are the same.
     """
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
         return [] if _same_bits(ours, theirs) else [where]
     if type(ours) is not type(theirs):
         return [where]
     if isinstance(ours, Mapping):
+        absent = object()
         pairs = {
-            key: (ours.get(key, _ABSENT), theirs.get(key, _ABSENT)) for key in {**ours, **theirs}
+            key: (ours.get(key, absent), theirs.get(key, absent)) for key in {**ours, **theirs}
         }
-    elif isinstance(ours, list | tuple) and len(ours) == len(theirs):
+    elif isinstance(ours, list | tuple):
+        if len(ours) != len(theirs):
+            return [where]
         pairs = dict(enumerate(zip(ours, theirs, strict=True)))
+    elif isinstance(ours, float):
+        return [] if struct.pack("d", ours) == struct.pack("d", theirs) else [where]
     else:
-        return [] if _same_value(ours, theirs) else [where]
+        return [] if ours == theirs else [where]
     return [
         found
         for key, (mine, other) in pairs.items()
         for found in differences(mine, other, f"{where}.{key}".lstrip("."))
     ]
+
+
+def _same_bits(ours: Tensor, theirs: Tensor) -> bool:
+    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
+        return False
+    return torch.equal(_bits(ours), _bits(theirs))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """The bytes of its values in their order, on the CPU."""
+    values = tensor.detach().cpu().resolve_conj().resolve_neg()
+    return values.reshape(-1).contiguous().view(torch.uint8)
 
 
 # Writing
@@ -333,9 +343,9 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring the renaming to the disk, where the system can: not on Windows, nor on some networks.
+    """Bring the renaming to the disk. Windows and some network drives have no way to do this.
 
-    Where it can't, a crash of the machine may bring the old checkpoint back, whole.
+    There, a crash of the machine may bring the old checkpoint back, whole.
     """
     if os.name == "posix":
         with contextlib.suppress(OSError):
@@ -346,48 +356,44 @@ def _flush_folder(folder: Path) -> None:
                 os.close(handle)
 
 
-def _system_error(error: BaseException | None, around: BaseException | None) -> str:
-    """What the system said, which torch's own complaint may hide, or "".
-
-    ``around`` is the exception that was being handled before: it has nothing to do with this.
-    """
-    while error is not None and error is not around:
-        if isinstance(error, OSError):
-            return f"{_first_line(error)}. Free some space or choose another folder"
-        error = error.__context__
-    return ""
+def _why_not_written(error: BaseException, state: Mapping[str, Any]) -> str:
+    if isinstance(error, RecursionError):
+        return "a part is nested too deep for a pickle. Save flatter lists and dicts"
+    refused = _refused(state)
+    if refused:
+        return refused
+    cause: BaseException | None = error
+    while cause is not None:  # torch raises an error of its own after the system's
+        if isinstance(cause, OSError):
+            return f"{_first_line(cause)}. Free some space or choose another folder"
+        cause = cause.__context__
+    return _first_line(error)
 
 
 def _refused(state: Mapping[str, Any]) -> str:
     """What can't be in a checkpoint, and where in the state it is, or ""."""
-    try:
-        leaf = next((leaf for leaf in _leaves(state) if not _survives(leaf[1])), None)
-    except RecursionError:  # a pickle may go deeper
-        leaf = None
-    if leaf is None:
-        return ""
-    where, value = leaf
-    kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-    return (
-        f"{where} is a {kind}, which torch.load refuses by default. Save plain numbers (.item()), "
-        "tensors (torch.as_tensor), strings (str), lists and dicts"
-    )
-
-
-def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """Where each value and each key of a state is, and what it is."""
-    if type(value) in (list, tuple):
-        value = dict(enumerate(value))
-    if type(value) not in (dict, OrderedDict):
-        yield where, value
-        return
-    for key, inside in value.items():
-        yield f"the key {key!r} of {where}", key
-        yield from _leaves(inside, f"{where}.{key}".lstrip("."))
+    places = deque([("", state)])
+    while places:
+        where, value = places.popleft()
+        if type(value) in (list, tuple):
+            value = dict(enumerate(value))
+        if type(value) in (dict, OrderedDict):
+            for key, inside in value.items():
+                places.append((f"the key {key!r} of {where}", key))
+                places.append((f"{where}.{key}".lstrip("."), inside))
+        elif not _survives(value):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            return (
+                f"{where} is a {kind}, which torch.load refuses by default. Save plain numbers "
+                "(.item()), tensors (torch.as_tensor), strings (str), lists and dicts"
+            )
+    return ""
 
 
 def _survives(leaf: Any) -> bool:
     """Whether a value can be saved and, by default, loaded."""
+    if type(leaf) in (Tensor, bool, int, float, str):
+        return True
     buffer = io.BytesIO()
     try:
         torch.save(leaf, buffer)
@@ -401,38 +407,9 @@ def _survives(leaf: Any) -> bool:
 # Reading
 
 
-def _open(path: Path) -> IO[bytes]:
-    try:
-        return open(path, "rb")
-    except FileNotFoundError:
-        near = sorted(other.name for other in path.parent.glob("*" + path.suffix))[:5]
-        raise FileNotFoundError(
-            f"there is no checkpoint {path}: its folder holds {', '.join(near) or 'none'}"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(f"{path} can't be read: {error.strerror}") from error
-
-
-def _objection(error: pickle.UnpicklingError) -> str:
-    """What the safe loader did not do, in one sentence instead of torch's dozen."""
-    called = re.search(r"GLOBAL (\S+)", str(error))
-    if called:
-        return (
-            f"asks for {called[1]} to be called, which was not done: a checkpoint holds tensors, "
-            "numbers, strings, lists and dicts. torch.load(path, weights_only=False) would call it"
-        )
-    said = str(error).partition("WeightsUnpickler error: ")[2] or error
-    return (
-        f"holds what torch.load does not read by default ({_first_line(said)}): write it with "
-        "checkpoint.save, or with torch.save and its defaults"
-    )
-
-
 def _damage(file: IO[bytes]) -> str:
     """Why the bytes of a file can't be what ``torch.save`` once wrote, or ""."""
     try:
-        if not file.read(1):
-            return "it is empty"
         with zipfile.ZipFile(file) as archive:
             records = archive.infolist()
             # torch.save packs nothing; what another program has packed may unfold without end.
@@ -448,11 +425,10 @@ def _damage(file: IO[bytes]) -> str:
     folders = [record.filename for record in records if record.external_attr & 0x10]
     if folders:
         return f"its record {folders[0]!r} is listed as a folder"
-    names = {record.filename.rpartition("/")[2] for record in records}
     # torch takes a file that does not begin as an archive for a pickle, which has no checksum.
-    whole = records and records[0].header_offset == 0
-    if packed or not whole or "data.pkl" not in names or "constants.pkl" in names:
-        return "it is an archive, and none of torch.save"
+    begins = bool(records) and records[0].header_offset == 0
+    if packed or not begins or not any(name.endswith("data.pkl") for name in archive.namelist()):
+        return "it is an archive that torch.save did not write"
     return ""
 
 
@@ -472,12 +448,15 @@ def _restore(parts: Mapping[str, tuple[Any, Any]], path: Any) -> None:
 
 
 def _give(part: Any, state: Any) -> None:
-    """Give a part its state; an error where torch itself takes it and goes wrong later."""
-    if isinstance(part, LRScheduler):
-        _check_names(part.state_dict(), state)
+    """Give a part its state; raises also where torch would take it and go wrong later."""
+    if isinstance(part, LRScheduler) and _names(state) != _names(part.state_dict()):
+        raise ValueError(
+            f"its state has {', '.join(part.state_dict())}; the saved one has "
+            f"{', '.join(state) or 'nothing'}: another kind of scheduler has saved it"
+        )
     options = [set(group) for group in getattr(part, "param_groups", ())]
     with warnings.catch_warnings():
-        # A load that does nothing, such as one into a meta tensor, is only warned about.
+        # torch only warns about a load that does nothing, such as one into a meta tensor.
         warnings.filterwarnings("error", message=".*which is a no-op", category=UserWarning)
         _put(part, state)
     if isinstance(part, Optimizer):
@@ -492,29 +471,19 @@ def _put(part: Any, state: Any) -> None:
         part.load_state_dict(state)
 
 
-def _check_names(ours: Any, theirs: Any) -> None:
-    """A scheduler takes any state: of another kind of scheduler, or a part of one.
+def _names(state: Any) -> tuple[set[str], list]:
+    """The names in a scheduler's state, and those of the schedulers inside it.
 
-    Names with an underscore come and go with torch's versions; those of the schedulers inside
-    another one do not.
+    Without names that begin with an underscore: they change with torch's versions.
     """
-    ours, theirs = (
-        {name: value for name, value in state.items() if name[0] != "_" or name == "_schedulers"}
-        for state in (ours, theirs)
-    )
-    if ours.keys() != theirs.keys():
-        raise ValueError(
-            f"its state has {', '.join(sorted(ours))}; the saved one has "
-            f"{', '.join(sorted(theirs)) or 'nothing'}"
-        )
-    for pair in zip(ours.get("_schedulers", ()), theirs.get("_schedulers", ()), strict=True):
-        _check_names(*pair)
+    inside = [_names(other) for other in state.get("_schedulers", ())]
+    return {name for name in state if not name.startswith("_")}, inside
 
 
 def _check_options(optimizer: Optimizer, before: list[set[str]]) -> None:
-    """An optimizer takes the options of any other kind, and misses its own at the next step.
+    """An optimizer takes the options of any other kind, and fails at the next step.
 
-    Those that the saving version of torch did not have yet are filled in by torch.
+    torch itself fills in the options that its saving version did not have yet.
     """
     for group, names in zip(optimizer.param_groups, before, strict=True):
         missing = sorted(optimizer.defaults.keys() & names - group.keys())
@@ -533,7 +502,7 @@ _LIKE_THE_PARAMETER = {
 
 
 def _check_shapes(optimizer: Optimizer) -> None:
-    """torch counts the parameters of an optimizer's state and does not look at their shapes."""
+    """torch compares how many parameters there are, not their shapes."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for position, parameter in enumerate(parameters):
         memory = optimizer.state.get(parameter, {})
@@ -559,7 +528,7 @@ class _Name(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "_Name | None":
-        """None for the names of other files, also of those that only look like one."""
+        """None for the name of any other file."""
         parts = re.fullmatch(r"step=(\d+)(?:_score=(.+))?\.pt", path.name)
         if parts is None:
             return None
@@ -568,34 +537,6 @@ class _Name(NamedTuple):
         except ValueError:
             return None
         return name if name.text == path.name else None
-
-
-# Parts of the above
-
-
-_ABSENT = object()
-
-
-def _same_bits(ours: Tensor, theirs: Tensor) -> bool:
-    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
-        return False
-    return torch.equal(_bits(ours), _bits(theirs))
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    """The bytes of its values in their order, on the CPU."""
-    values = tensor.detach().cpu().resolve_conj().resolve_neg()
-    return values.reshape(-1).contiguous().view(torch.uint8)
-
-
-def _same_value(ours: Any, theirs: Any) -> bool:
-    if isinstance(ours, float):
-        return struct.pack("d", ours) == struct.pack("d", theirs)
-    if isinstance(ours, complex):
-        return _same_value(ours.real, theirs.real) and _same_value(ours.imag, theirs.imag)
-    if isinstance(ours, list | tuple):
-        return False  # of other lengths
-    return bool(ours == theirs)
 
 
 def _accelerators() -> list[tuple[Any, int]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 SCRIPT = "course-tensorboard"  # the name under which pyproject.toml installs ``main``
 # Set by the kernel: its process id, and a directory in which its servers leave theirs.
 KERNEL = "COURSE_TENSORBOARD_KERNEL"
-ROOM = "COURSE_TENSORBOARD_ROOM"
+PIDS = "COURSE_TENSORBOARD_PIDS"
 
 SECONDS_BETWEEN_LOOKS = 0.25
 SECONDS_TO_LEAVE = 3.0
@@ -43,14 +43,14 @@ def main() -> None:
 def _tie_to_kernel() -> None:
     if hasattr(os, "setsid"):
         os.setsid()  # out of reach of the interrupts that go to the kernel's process group
-    room = Path(os.environ[ROOM])
-    (room / str(os.getpid())).touch()
-    threading.Thread(target=_leave_after_kernel, args=[room], daemon=True).start()
+    pids = Path(os.environ[PIDS])
+    (pids / str(os.getpid())).touch()
+    threading.Thread(target=_leave_after_kernel, args=[pids], daemon=True).start()
 
 
-def _leave_after_kernel(room: Path) -> None:
+def _leave_after_kernel(pids: Path) -> None:
     _wait_for_end_of_kernel()
-    shutil.rmtree(room, ignore_errors=True)
+    shutil.rmtree(pids, ignore_errors=True)
     _thread.interrupt_main(signal.SIGTERM)  # TensorBoard's handler takes its traces away and exits
     time.sleep(SECONDS_TO_LEAVE)
     os._exit(1)

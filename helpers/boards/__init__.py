@@ -4,12 +4,11 @@
 do, ``servers`` has to do with the program that shows the dashboards.
 """
 
-from helpers.boards.events import runs
+from helpers.boards.events import next_second, runs
 from helpers.boards.figures import (
     draw_distributions,
     draw_histograms,
     draw_images,
-    draw_pr_curves,
     draw_scalars,
     smoothed,
 )
@@ -34,7 +33,6 @@ __all__ = [
     "draw_distributions",
     "draw_histograms",
     "draw_images",
-    "draw_pr_curves",
     "draw_scalars",
     "embeddings",
     "graphs",
@@ -43,6 +41,7 @@ __all__ = [
     "images",
     "layouts",
     "meshes",
+    "next_second",
     "pr_curves",
     "prepare",
     "running",

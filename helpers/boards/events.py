@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-from tensorboard.backend.event_processing.io_wrapper import IsTensorFlowEventsFile
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 LogDir = str | os.PathLike[str]
@@ -25,6 +25,17 @@ def runs(logdir: LogDir) -> list[str]:
     return list(files(logdir))
 
 
+def next_second() -> None:
+    """Wait until the clock shows another second, before a run gets a second writer.
+
+    TensorBoard reads the files of a run in the order of their names. They begin with the second in
+    which the writer was made. (The readers here need no pause: they know a name's numbers.)
+    """
+    now = int(time.time())
+    while int(time.time()) == now:
+        time.sleep(0.01)
+
+
 def files(logdir: LogDir) -> dict[str, list[Path]]:
     """The event files of each run, by its name, the oldest first. Raises as ``runs`` does."""
     root = Path(logdir)
@@ -35,7 +46,7 @@ def files(logdir: LogDir) -> dict[str, list[Path]]:
         )
     found: dict[str, list[Path]] = {}
     for folder, _, names in os.walk(root):
-        events = sorted(filter(IsTensorFlowEventsFile, names), key=_by_number)
+        events = sorted((name for name in names if "tfevents" in name), key=_by_number)
         if events:
             run = Path(folder).relative_to(root).as_posix()
             found[run] = [Path(folder, name) for name in events]

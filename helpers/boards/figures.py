@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import groupby
-from typing import Literal
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from helpers import plots
 from helpers.boards import reading
 from helpers.boards.events import LogDir
-from helpers.boards.rows import Histogram, Point
+from helpers.boards.rows import Histogram
 
 BINS = 30  # as many as TensorBoard draws
 MOST_OUTLINES = 50
@@ -53,41 +49,35 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 def draw_scalars(
-    logdir: LogDir,
-    tag: str,
-    x: Literal["step", "relative", "wall"] = "step",
-    smoothing: float = 0.0,
-    *,
-    title: str | None = None,
+    logdir: LogDir, tag: str, smoothing: float = 0.0, *, title: str | None = None
 ) -> Figure:
-    """Draw one line a run, as on the SCALARS dashboard.
+    """Draw one line a run over the steps, as on the SCALARS dashboard.
 
-    ``x`` is the step, the seconds since the run's first point, or the time of day. With
-    ``smoothing``, the logged values stay as a faint line behind the smoothed one.
+    With ``smoothing``, the logged values stay as a faint line behind the smoothed one.
     """
     figure, axes = plt.subplots()
     for run, points in groupby(reading.scalars(logdir, tag), key=lambda point: point.run):
-        points = list(points)
-        places, values = _places(points, x), [point.value for point in points]
-        (line,) = axes.plot(places, smoothed(values, smoothing), label=run)
+        steps, values = zip(*((point.step, point.value) for point in points), strict=True)
+        (line,) = axes.plot(steps, smoothed(values, smoothing), label=run)
         if smoothing > 0:
-            axes.plot(places, values, "-", color=line.get_color(), alpha=0.3, lw=1, label="_logged")
-    axes.set(title=title or tag, xlabel=_LABELS[x], ylabel=tag)
-    if x == "wall":
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
-    if x == "step":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _name_lines(axes)
+            axes.plot(steps, values, "-", color=line.get_color(), alpha=0.3, lw=1, label="_logged")
+    axes.set(title=title or tag, xlabel="step", ylabel=tag)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len({line.get_label() for line in axes.lines} - {"_logged"}) > plots.MOST_LABELS:
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
+    else:
+        plots.label_ends(axes)
     return figure
 
 
 def draw_histograms(logdir: LogDir, tag: str, run: str, *, title: str | None = None) -> Figure:
     """Draw one outline a step, as on the HISTOGRAMS dashboard: later ones darker and in front.
 
-    Heights can be compared within the figure. More than 50 steps are thinned out evenly.
+    Heights can be compared within the figure. At most 50 steps are drawn.
     """
-    rows = _thinned(reading.histograms(logdir, tag, run))
-    edges = _common_edges(rows)
+    rows = reading.histograms(logdir, tag, run)
+    rows = rows[:: -math.ceil(len(rows) / MOST_OUTLINES)][::-1]  # the last one is among them
+    edges = np.linspace(*_range(rows), BINS + 1)
     heights = np.array([_rebinned(row, edges) for row in rows])
     heights *= 0.25 * max(len(rows), 4) / max(heights.max(), 1e-12)  # the highest takes a quarter
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
@@ -131,19 +121,6 @@ def draw_distributions(logdir: LogDir, tag: str, run: str, *, title: str | None 
     return figure
 
 
-def draw_pr_curves(logdir: LogDir, tag: str, *, title: str | None = None) -> Figure:
-    """Draw the latest precision-recall curve of each run, as on the PR CURVES dashboard."""
-    figure, axes = plt.subplots(figsize=(4.8, 4.2))
-    latest = {curve.run: curve for curve in reading.pr_curves(logdir, tag)}
-    for run, curve in latest.items():
-        predicted = curve.true_positives + curve.false_positives > 0
-        axes.plot(curve.recall[predicted], curve.precision[predicted], label=run)
-    axes.set(title=title or tag, xlabel="recall", ylabel="precision")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
-    axes.legend(loc="lower left", handlelength=3)
-    return figure
-
-
 def draw_images(
     logdir: LogDir, tag: str, run: str | None = None, *, title: str | None = None
 ) -> Figure:
@@ -163,44 +140,6 @@ def draw_images(
         axes.set_title(name, loc="center", size=10, weight="normal", pad=3)
     figure.suptitle(title or tag, x=0.02, ha="left", size=12, weight="bold")
     return figure
-
-
-_LABELS = {
-    "step": "step",
-    "relative": "seconds since the run's first point",
-    "wall": "time of day",
-}
-
-
-def _places(points: Sequence[Point], x: str) -> list:
-    """Where on the x axis the points of one run stand."""
-    if x == "step":
-        return [point.step for point in points]
-    if x == "relative":
-        return [point.wall_time - points[0].wall_time for point in points]
-    if x == "wall":
-        return [datetime.fromtimestamp(point.wall_time) for point in points]
-    raise ValueError(f"x must be 'step', 'relative' or 'wall', got {x!r}")
-
-
-def _name_lines(axes: Axes) -> None:
-    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    if len(named) > plots.MOST_LABELS:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
-    else:
-        plots.label_ends(axes)
-
-
-def _thinned(rows: list[Histogram]) -> list[Histogram]:
-    if len(rows) <= MOST_OUTLINES:
-        return rows
-    return [rows[round(place)] for place in np.linspace(0, len(rows) - 1, MOST_OUTLINES)]
-
-
-def _common_edges(rows: Sequence[Histogram]) -> np.ndarray:
-    """Edges of equal bins over all that any of the histograms holds."""
-    low, high = _range(rows)
-    return np.linspace(low, high, BINS + 1)
 
 
 def _range(rows: Sequence[Histogram]) -> tuple[float, float]:

@@ -1,10 +1,10 @@
 """Reads back everything that a ``SummaryWriter`` logged.
 
 Each function reads all that is on disk: no point is left out by sampling. Rows come in the order of
-run, tag, and place in the file. ``tag`` and ``run`` select; ``purge=False`` shows also what a
-restart with ``purge_step`` hides. Every function raises ``FileNotFoundError`` for a log directory
-that does not exist or holds no event file, and ``KeyError`` for a tag or a run that it does not
-have; the message says which there are.
+run, tag, and place in the file; ``tag`` and ``run`` select. What a restart with ``purge_step``
+hides is left out. Every function raises ``FileNotFoundError`` for a log directory that does not
+exist or holds no event file, and ``KeyError`` for a tag or a run that is not there; the message
+lists those that are.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from PIL import Image, ImageSequence
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.types_pb2 import DataType
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout as LayoutProto
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.mesh.plugin_data_pb2 import MeshPluginData
@@ -64,6 +65,7 @@ def scalars(
     """The numbers logged by ``add_scalar`` and ``add_scalars``.
 
     They are stored as float32, unless ``new_style`` and ``double_precision`` were both given.
+    ``purge=False`` gives also the points that a restart with ``purge_step`` hides.
     """
     return [
         Point(*entry.place, _scalar(entry.value))
@@ -71,93 +73,71 @@ def scalars(
     ]
 
 
-def histograms(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Histogram]:
+def histograms(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Histogram]:
     """The histograms logged by ``add_histogram`` and ``add_histogram_raw``."""
     return [
         Histogram(*entry.place, *_histogram(entry.value))
-        for entry in _select(logdir, "histogram", tag, run, purge)
+        for entry in _select(logdir, "histogram", tag, run)
     ]
 
 
-def images(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Picture]:
+def images(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Picture]:
     """The pictures logged by ``add_image`` and all that makes pictures: figures, boxes, videos."""
     return [
         Picture(*entry.place, _frames(entry.value.image.encoded_image_string))
-        for entry in _select(logdir, "image", tag, run, purge)
+        for entry in _select(logdir, "image", tag, run)
     ]
 
 
-def sounds(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Sound]:
+def sounds(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Sound]:
     """The sounds logged by ``add_audio``, which rounds to 16 bits."""
     return [
         Sound(*entry.place, *_samples(entry.value.audio.encoded_audio_string))
-        for entry in _select(logdir, "audio", tag, run, purge)
+        for entry in _select(logdir, "audio", tag, run)
     ]
 
 
-def texts(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Text]:
+def texts(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Text]:
     """The texts logged by ``add_text``."""
     return [
         Text(*entry.place, entry.value.tensor.string_val[0].decode())
-        for entry in _select(logdir, "text", tag, run, purge)
+        for entry in _select(logdir, "text", tag, run)
     ]
 
 
-def pr_curves(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Curve]:
+def pr_curves(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Curve]:
     """The precision-recall curves logged by ``add_pr_curve`` and ``add_pr_curve_raw``."""
     rows = []
-    for entry in _select(logdir, "pr_curve", tag, run, purge):
+    for entry in _select(logdir, "pr_curve", tag, run):
         *counts, precision, recall = make_ndarray(entry.value.tensor)
         thresholds = np.linspace(0, 1, len(precision))
         rows.append(Curve(*entry.place, thresholds, precision, recall, *counts))
     return rows
 
 
-def tensors(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Array]:
+def tensors(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Array]:
     """The tensors logged by ``add_tensor``.
 
     Raises ``ValueError`` for a dtype that ``add_tensor`` writes so that it can't be read.
     """
-    return [
-        Array(*entry.place, _array(entry)) for entry in _select(logdir, "tensor", tag, run, purge)
-    ]
+    return [Array(*entry.place, _array(entry)) for entry in _select(logdir, "tensor", tag, run)]
 
 
-def meshes(
-    logdir: LogDir, tag: str | None = None, run: str | None = None, *, purge: bool = True
-) -> list[Mesh]:
+def meshes(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Mesh]:
     """The meshes and point clouds logged by ``add_mesh``."""
-    return [
-        Mesh(*entry.place, *_parts(entry)) for entry in _select(logdir, "mesh", tag, run, purge)
-    ]
+    return [Mesh(*entry.place, *_parts(entry)) for entry in _select(logdir, "mesh", tag, run)]
 
 
-def graphs(logdir: LogDir, run: str | None = None) -> list[Graph]:
+def graphs(logdir: LogDir) -> list[Graph]:
     """The graphs logged by ``add_graph`` and ``add_onnx_graph``."""
-    return [
-        Graph(entry.run, entry.wall_time, _nodes(entry.value))
-        for entry in _select(logdir, "graph", None, run, True)
-    ]
+    entries = _select(logdir, "graph")
+    return [Graph(entry.run, entry.wall_time, _nodes(entry.value)) for entry in entries]
 
 
-def layouts(logdir: LogDir, run: str | None = None) -> list[Layout]:
+def layouts(logdir: LogDir) -> list[Layout]:
     """The charts that ``add_custom_scalars`` and its two relatives asked for."""
-    return [
-        Layout(entry.run, _charts(entry.value))
-        for entry in _select(logdir, "custom_scalars", None, run, True)
-    ]
+    entries = _select(logdir, "custom_scalars")
+    return [Layout(entry.run, _charts(entry.value)) for entry in entries]
 
 
 def hparams(logdir: LogDir) -> list[Trial]:
@@ -183,21 +163,17 @@ def hparams(logdir: LogDir) -> list[Trial]:
     return trials
 
 
-def embeddings(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Embedding]:
+def embeddings(logdir: LogDir) -> list[Embedding]:
     """The embeddings that ``add_embedding`` wrote for the projector, in files of their own.
 
     A tag is the one that the projector shows: what was given, and the step, as in
     ``"digits:00001"``.
     """
-    by_run = files(logdir)
-    _check_run(by_run, run)
-    rows = [
-        _embedding(name, Path(logdir, name), info)
-        for name in ([run] if run else by_run)
-        for info in _projector(Path(logdir, name))
+    return [
+        _embedding(run, Path(logdir, run), info)
+        for run in files(logdir)
+        for info in _projector(Path(logdir, run))
     ]
-    _check_tag(rows, "embedding", tag)
-    return [row for row in rows if tag in (None, row.tag)]
 
 
 class Entry(NamedTuple):
@@ -217,30 +193,26 @@ class Entry(NamedTuple):
 
 
 def _select(
-    logdir: LogDir, kind: str, tag: str | None, run: str | None, purge: bool
+    logdir: LogDir,
+    kind: str,
+    tag: str | None = None,
+    run: str | None = None,
+    purge: bool = True,
 ) -> list[Entry]:
-    entries = [e for e in _entries(logdir, run, purge) if e.kind == kind]
-    _check_tag(entries, kind, tag)
+    entries = [entry for entry in _entries(logdir, run, purge) if entry.kind == kind]
+    known = {entry.tag for entry in entries}
+    if tag is not None and tag not in known:
+        raise KeyError(f"no {kind} has the tag {tag!r}: there is {_listed(known)}")
     chosen = [entry for entry in entries if tag in (None, entry.tag)]
     return sorted(chosen, key=lambda entry: (entry.run, entry.tag))
 
 
 def _entries(logdir: LogDir, run: str | None = None, purge: bool = True) -> Iterator[Entry]:
     by_run = files(logdir)
-    _check_run(by_run, run)
+    if run is not None and run not in by_run:
+        raise KeyError(f"no run {run!r}: there is {_listed(by_run)}")
     for name in [run] if run else by_run:
         yield from _entries_of(name, by_run[name], purge)
-
-
-def _check_run(known: dict[str, list[Path]], run: str | None) -> None:
-    if run is not None and run not in known:
-        raise KeyError(f"no run {run!r}: there is {_listed(known)}")
-
-
-def _check_tag(found: list[Any], kind: str, tag: str | None) -> None:
-    known = {entry.tag for entry in found}
-    if tag is not None and tag not in known:
-        raise KeyError(f"no {kind} has the tag {tag!r}: there is {_listed(known)}")
 
 
 def _listed(names: Any) -> str:
@@ -313,8 +285,7 @@ def _array(entry: Entry) -> np.ndarray:
     try:
         return make_ndarray(entry.value.tensor)
     except (OverflowError, TypeError, ValueError) as error:
-        dtype = type(entry.value.tensor).DESCRIPTOR.fields_by_name["dtype"].enum_type
-        name = dtype.values_by_number[entry.value.tensor.dtype].name.removeprefix("DT_").lower()
+        name = DataType.Name(entry.value.tensor.dtype).removeprefix("DT_").lower()
         raise ValueError(
             f"tensor {entry.tag!r} of run {entry.run!r} can't be read: add_tensor writes {name} in "
             "a form that no reader understands; log tensor.float() or tensor.int() instead"

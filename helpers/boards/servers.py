@@ -20,7 +20,7 @@ from typing import NamedTuple
 from tensorboard import manager
 
 from helpers.runtime import PROJECT
-from helpers.tensorboard_server import KERNEL, ROOM, SCRIPT
+from helpers.tensorboard_server import KERNEL, PIDS, SCRIPT
 
 SECONDS_TO_ANSWER = 3.0
 SECONDS_TO_END = 5.0
@@ -29,8 +29,9 @@ SECONDS_TO_END = 5.0
 class Server(NamedTuple):
     """A TensorBoard on this machine.
 
-    ``alive`` says whether it answers; one that was killed is remembered by TensorBoard until
-    ``prepare`` is called. It is ``ours`` if this kernel started it after ``prepare``.
+    ``alive`` says whether it answers. A server that was killed is not alive, and TensorBoard
+    remembers it until ``prepare`` is called. A server is ``ours`` if this kernel started it after
+    ``prepare``.
     """
 
     port: int
@@ -43,14 +44,14 @@ class Server(NamedTuple):
 def prepare() -> None:
     """Make ``%tensorboard`` work for the rest of this kernel's life; call it before the magic.
 
-    The server is then found whatever the ``PATH`` is, survives an interrupt of the kernel, ends
-    with the kernel, and does not take over ``PYTHONWARNINGS``. Servers that were killed are
-    forgotten, so that none of them is "reused". Under JupyterHub with jupyter-server-proxy, the
-    frame gets the proxy's address. Raises ``RuntimeError`` where the course is not installed.
+    The server is then found without a ``PATH``, survives an interrupt of the kernel, ends with the
+    kernel, and does not take over ``PYTHONWARNINGS``. Servers that were killed are forgotten, so
+    that none of them is "reused". Under JupyterHub with jupyter-server-proxy, the frame gets the
+    proxy's address. Raises ``RuntimeError`` where the course is not installed.
     """
     os.environ["TENSORBOARD_BINARY"] = _program()
     os.environ[KERNEL] = str(os.getpid())
-    os.environ[ROOM] = str(_room())
+    os.environ[PIDS] = str(_pids())
     for server in running():
         if not server.alive:
             _forget(server)
@@ -63,7 +64,7 @@ def prepare() -> None:
 def running() -> list[Server]:
     """The servers that TensorBoard knows of on this machine, by port."""
     infos = sorted(manager.get_all(), key=lambda info: (info.port, info.start_time))
-    # Of several that claim a port, the earlier ones were killed.
+    # Where several claim a port, all but the latest were killed.
     latest = {info.port: info for info in infos}
     return [
         Server(
@@ -71,7 +72,7 @@ def running() -> list[Server]:
             pid=info.pid,
             logdir=info.logdir,
             alive=info is latest[info.port] and _answers(info.port, info.path_prefix),
-            ours=(_room() / str(info.pid)).exists(),
+            ours=(_pids() / str(info.pid)).exists(),
         )
         for info in infos
     ]
@@ -98,11 +99,10 @@ def stop(port: int | None = None) -> list[Server]:
 
 def _program() -> str:
     """The path of the program in ``helpers.tensorboard_server``, wherever pip put it."""
-    user_scheme = sysconfig.get_preferred_scheme("user")
     folders = [
         sysconfig.get_path("scripts"),
         os.path.dirname(sys.executable),
-        sysconfig.get_path("scripts", user_scheme),
+        sysconfig.get_path("scripts", sysconfig.get_preferred_scheme("user")),
         *os.get_exec_path(),
     ]
     if program := shutil.which(SCRIPT, path=os.pathsep.join(folders)):
@@ -114,15 +114,15 @@ def _program() -> str:
 
 
 @functools.cache
-def _room() -> Path:
-    """The directory in which the servers of this kernel leave their process ids."""
-    room = tempfile.mkdtemp(prefix=f"{PROJECT}-boards-")
-    atexit.register(shutil.rmtree, room, ignore_errors=True)
-    return Path(room)
+def _pids() -> Path:
+    """The directory in which each server of this kernel leaves a file named by its process id."""
+    folder = tempfile.mkdtemp(prefix=f"{PROJECT}-boards-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
-def _answers(port: int, path_prefix: str) -> bool:
-    """Whether a TensorBoard answers there; one that is too busy to answer counts as one."""
+def _answers(port: int, path_prefix: str = "") -> bool:
+    """Whether a TensorBoard answers there, or is too busy to answer."""
     connection = http.client.HTTPConnection("localhost", port, timeout=SECONDS_TO_ANSWER)
     try:
         connection.request("GET", f"{path_prefix.rstrip('/')}/data/environment")
@@ -138,25 +138,15 @@ def _answers(port: int, path_prefix: str) -> bool:
 def _end(server: Server) -> None:
     os.kill(server.pid, signal.SIGTERM)
     deadline = time.monotonic() + SECONDS_TO_END
-    while not _is_gone(server):
-        if time.monotonic() > deadline:
-            os.kill(server.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-            deadline = float("inf")
+    while _answers(server.port) and time.monotonic() < deadline:
         time.sleep(0.05)
+    if _answers(server.port):
+        os.kill(server.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     _forget(server)
 
 
-def _is_gone(server: Server) -> bool:
-    if not hasattr(os, "WNOHANG"):  # Windows, where ending takes effect at once
-        return not _answers(server.port, "")
-    try:
-        return os.waitpid(server.pid, os.WNOHANG)[0] == server.pid
-    except ChildProcessError:  # somebody else waited for it
-        return True
-
-
 def _forget(server: Server) -> None:
-    """Take away the file by which TensorBoard remembers a server."""
+    """Delete the file by which TensorBoard remembers a server; only the server itself could ask."""
     folder = Path(tempfile.gettempdir(), ".tensorboard-info")
-    with suppress(OSError):  # gone, or another user's
+    with suppress(OSError):  # it is gone, or another user's
         (folder / f"pid-{server.pid}.info").unlink()

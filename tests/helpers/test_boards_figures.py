@@ -1,6 +1,5 @@
 """The figures of `helpers.boards` show the logged values: what the dashboards would draw."""
 
-import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -29,18 +28,16 @@ def drawing_without_a_display():
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory):
-    """Two runs that begin at different times."""
     folder = tmp_path_factory.mktemp("logs")
     generator = torch.Generator().manual_seed(0)
-    for start, run in ((1_000_000, "first"), (2_000_000, "second")):
-        with SummaryWriter(str(folder / run)) as writer:
+    for run in ("first", "second"):
+        with SummaryWriter(folder / run) as writer:
             for step in STEPS:
                 values = torch.randn(200, generator=generator) + step / 10
-                writer.add_scalar("loss", values.std(), step, walltime=start + 60 * step)
+                writer.add_scalar("loss", values.std(), step)
                 writer.add_histogram("weights", values, step)
                 writer.add_histogram("zeros", torch.zeros(9), step)
                 writer.add_image("noise", torch.rand(3, 2, 4, generator=generator), step)
-                writer.add_pr_curve("digit", values > step / 10, values.sigmoid(), step)
             writer.add_histogram("once", values, 0)
     return folder
 
@@ -63,16 +60,6 @@ def test_each_run_is_a_line_over_the_steps(logdir):
         assert line.get_xydata().tolist() == list(map(list, expected))
 
 
-def test_relative_time_begins_at_each_runs_first_point_and_wall_time_does_not(logdir):
-    for line in lines(boards.draw_scalars(logdir, "loss", "relative")).values():
-        assert line.get_xdata().tolist() == [60 * step for step in STEPS]
-    drawn = lines(boards.draw_scalars(logdir, "loss", "wall"))
-    for run, start in (("first", 1_000_000), ("second", 2_000_000)):
-        seconds = [mdates.num2date(x).timestamp() for x in mdates.date2num(drawn[run].get_xdata())]
-        here = mdates.num2date(mdates.date2num(figures.datetime.fromtimestamp(start))).timestamp()
-        np.testing.assert_allclose(np.subtract(seconds, here), [60 * step for step in STEPS])
-
-
 def test_smoothing_leaves_the_logged_values_behind_the_smoothed_ones(logdir):
     figure = boards.draw_scalars(logdir, "loss", smoothing=0.9)
     first, behind, *_ = figure.axes[0].lines
@@ -87,16 +74,11 @@ def test_smoothing_leaves_the_logged_values_behind_the_smoothed_ones(logdir):
 def test_many_runs_are_named_in_a_legend(tmp_path):
     names = [f"run-{i}" for i in range(plots.MOST_LABELS + 1)]
     for name in names:
-        with SummaryWriter(str(tmp_path / name)) as writer:
+        with SummaryWriter(tmp_path / name) as writer:
             writer.add_scalar("loss", 1.0, 0)
             writer.add_scalar("loss", 0.0, 1)
     legend = boards.draw_scalars(tmp_path, "loss", smoothing=0.5).axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == names
-
-
-def test_another_axis_is_refused(logdir):
-    with pytest.raises(Exception, match="relative"):  # by the signature, where it is enforced
-        boards.draw_scalars(logdir, "loss", "epoch")
 
 
 @pytest.mark.parametrize(
@@ -105,13 +87,12 @@ def test_another_axis_is_refused(logdir):
         lambda logdir, **options: boards.draw_scalars(logdir, "loss", **options),
         lambda logdir, **options: boards.draw_histograms(logdir, "weights", "first", **options),
         lambda logdir, **options: boards.draw_distributions(logdir, "weights", "first", **options),
-        lambda logdir, **options: boards.draw_pr_curves(logdir, "digit", **options),
         lambda logdir, **options: boards.draw_images(logdir, "noise", "first", **options),
     ],
 )
 def test_the_title_is_the_finding_or_else_the_tag(logdir, draw):
     assert "A finding" in titles(draw(logdir, title="A finding"))
-    assert any(tag in titles(draw(logdir)) for tag in ("loss", "weights", "digit", "noise"))
+    assert any(tag in titles(draw(logdir)) for tag in ("loss", "weights", "noise"))
 
 
 def titles(figure):
@@ -131,17 +112,15 @@ def histogram(counts):
     return boards.reading.Histogram(".", "weights", 0, 0.0, edges, np.array(counts, float))
 
 
-@given(st.lists(COUNTED, min_size=1, max_size=4))
-def test_other_bins_count_the_same_values(all_counts):
-    rows = [histogram(counts) for counts in all_counts]
-    edges = figures._common_edges(rows)
-    assert len(edges) == figures.BINS + 1
-    for row in rows:
-        rebinned = figures._rebinned(row, edges)
-        np.testing.assert_allclose(rebinned.sum(), row.counts.sum())
-        below = np.interp(row.edges, edges, np.concatenate([[0], np.cumsum(rebinned)]))
-        gap = np.abs(below - np.concatenate([[0], np.cumsum(row.counts)]))
-        assert gap.max() <= rebinned.max() + 1e-9
+@given(COUNTED, st.integers(1, 40))
+def test_other_bins_count_the_same_values(counts, bins):
+    row = histogram(counts)
+    edges = np.linspace(row.edges[0], row.edges[-1], bins + 1)
+    rebinned = figures._rebinned(row, edges)
+    np.testing.assert_allclose(rebinned.sum(), row.counts.sum())
+    below = np.interp(row.edges, edges, np.concatenate([[0], np.cumsum(rebinned)]))
+    gap = np.abs(below - np.concatenate([[0], np.cumsum(row.counts)]))
+    assert gap.max() <= rebinned.max() + 1e-9
 
 
 @given(COUNTED)
@@ -173,14 +152,14 @@ def test_later_histograms_stand_lower_and_are_darker(logdir):
     assert labels[0] == str(STEPS[0]) and labels[-1] == str(STEPS[-1])
 
 
-def test_a_long_series_of_histograms_is_thinned_out_to_its_ends(tmp_path):
-    with SummaryWriter(str(tmp_path)) as writer:
+def test_a_long_series_of_histograms_is_thinned_out_evenly_with_the_last(tmp_path):
+    with SummaryWriter(tmp_path) as writer:
         for step in range(120):
             writer.add_histogram("weights", torch.arange(5.0), step)
     (axes,) = boards.draw_histograms(tmp_path, "weights", ".").axes
-    assert len(axes.collections) == figures.MOST_OUTLINES
+    assert figures.MOST_OUTLINES / 2 < len(axes.collections) <= figures.MOST_OUTLINES
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[0] == "0" and labels[-1] == "119"
+    assert int(labels[0]) < 3 and labels[-1] == "119"
 
 
 def test_the_bands_of_a_distribution_lie_within_each_other(logdir):
@@ -206,18 +185,7 @@ def test_a_histogram_that_was_logged_once_has_no_distribution_over_steps(logdir)
     boards.draw_histograms(logdir, "once", "first")
 
 
-# Curves and pictures
-
-
-def test_the_latest_curve_of_each_run_is_drawn_where_something_is_predicted(logdir):
-    drawn = lines(boards.draw_pr_curves(logdir, "digit"))
-    assert set(drawn) == {"first", "second"}
-    for run, line in drawn.items():
-        curve = boards.pr_curves(logdir, "digit", run)[-1]
-        assert curve.step == STEPS[-1]
-        predicted = curve.true_positives + curve.false_positives > 0
-        assert line.get_xdata().tolist() == curve.recall[predicted].tolist()
-        assert line.get_ydata().tolist() == curve.precision[predicted].tolist()
+# Pictures
 
 
 def test_every_picture_is_drawn_with_its_step_and_its_run(logdir):

@@ -1,15 +1,16 @@
 """After `boards.prepare()`, `%tensorboard` works, and no server outlives its kernel."""
 
+from __future__ import annotations
+
 import http.server
-import importlib.metadata
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
 from contextlib import contextmanager
 
@@ -20,46 +21,68 @@ from torch.utils.tensorboard import SummaryWriter
 
 from helpers import boards
 from helpers.boards import servers
-from tests.long.kernels import ended, kernel, ports
 
-PREPARE = "from helpers import boards\n\nboards.prepare()\n%load_ext tensorboard"
+# A process in the place of a kernel. `manager.start` is what `%tensorboard` calls. The handler of
+# interrupts is not inherited by the server, as the one of a kernel is not.
+KERNEL = """
+import signal, sys
+from tensorboard import manager
+from helpers import boards
+
+signal.signal(signal.SIGINT, lambda *_: None)
+boards.prepare()
+for line in sys.stdin:
+    print(repr(eval(line)), flush=True)
+"""
 
 
-@pytest.fixture(scope="module")
-def notebook(tmp_path_factory):
-    """A kernel in which `prepare` was called, in an environment that `tensorboard` fails in."""
-    folder = tmp_path_factory.mktemp("notebook")
-    with SummaryWriter(str(folder / "runs")) as writer:
-        writer.add_scalar("loss", 1.0, 0)
-    nothing_is_there = str(folder / "tmp")
-    with kernel(
-        folder, PATH=nothing_is_there, PYTHONWARNINGS="error::DeprecationWarning"
-    ) as running:
-        running.run(PREPARE)
-        yield running
+class Kernel:
+    def __init__(self, folder):
+        (folder / "tmp").mkdir()
+        with SummaryWriter(folder / "runs") as writer:
+            writer.add_scalar("loss", 1.0, 0)
+        environment = {
+            **os.environ,
+            **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder / "tmp")),
+            "PATH": str(folder / "nothing is there"),
+            "PYTHONWARNINGS": "error::DeprecationWarning",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", KERNEL],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def value(self, expression):
+        print(expression, file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        return eval(answer, {**vars(manager), "Server": boards.servers.Server})
+
+    def start(self, logdir):
+        """What `%tensorboard --logdir <logdir> --port 0` gets."""
+        return self.value(f"manager.start(['--logdir', {logdir!r}, '--port', '0'])")
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(60)
 
 
 @pytest.fixture
-def board(notebook):
-    """Start a board with some arguments; return its port and process. It ends with the test."""
-
-    def start(arguments):
-        (port,) = ports(notebook.run(f"%tensorboard {arguments}"))
-        return port, psutil.Process(server_on(notebook, port).pid)
-
-    yield start
-    notebook.run("boards.stop()")
-    assert notebook.value("[s for s in boards.running() if s.alive]") == "[]"
+def kernel(tmp_path):
+    """A kernel in an environment in which `tensorboard` by itself fails. Its boards end with it."""
+    kernel = Kernel(tmp_path)
+    yield kernel
+    boards_left = [psutil.Process(server.pid) for server in kernel.value("boards.running()")]
+    kernel.end()
+    assert ended(*boards_left)
 
 
-def server_on(notebook, port):
-    """The living server on a port, as the notebook lists it."""
-    line = notebook.value(f"[tuple(s) for s in boards.running() if s.alive and s.port == {port}]")
-    (row,) = eval(line)
-    return boards.servers.Server(*row)
-
-
-def is_alive(port):
+def answers(port):
     address = f"http://localhost:{port}/data/environment"
     try:
         with urllib.request.urlopen(address, timeout=10) as answer:
@@ -68,159 +91,62 @@ def is_alive(port):
         return False
 
 
-# What goes wrong without it
+def ended(*processes):
+    """Whether all end soon; a process that nobody has waited for has ended, too."""
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
 
-def test_the_board_starts_where_the_program_is_not_found_and_warnings_are_errors(notebook, board):
-    assert notebook.value("__import__('shutil').which('tensorboard')") == "None"
-    port, process = board("--logdir runs --port 0")
-    assert is_alive(port)
-    assert "PYTHONWARNINGS" in notebook.run("%env")
+def test_a_board_starts_without_a_path_and_survives_an_interrupt_and_the_end_of_others(kernel):
+    board, other = kernel.start("runs"), kernel.start("others")
+    assert isinstance(board, manager.StartLaunched) and isinstance(other, manager.StartLaunched)
+    assert answers(board.info.port)
+    if hasattr(os, "killpg"):
+        os.killpg(kernel.process.pid, signal.SIGINT)
+    assert kernel.start("runs") == manager.StartReused(board.info)
+    assert [server.ours for server in kernel.value("boards.running()")] == [True, True]
+    (stopped,) = kernel.value(f"boards.stop({other.info.port})")
+    assert (stopped.pid, stopped.alive) == (other.info.pid, False)
+    (left,) = kernel.value("boards.running()")
+    assert (left.pid, left.alive) == (board.info.pid, True)
+    assert answers(board.info.port) and not answers(other.info.port)
 
 
-def test_an_interrupt_stops_the_cell_and_not_the_board(notebook, board):
-    port, process = board("--logdir runs --port 0")
-    interrupted = notebook.interrupt_while("import time\n\ntime.sleep(60)")
-    assert interrupted == "KeyboardInterrupt"
-    assert is_alive(port)
-    assert process.is_running()
+def test_a_board_that_was_killed_is_reused_until_prepare_forgets_it(kernel):
+    board = kernel.start("runs")
+    psutil.Process(board.info.pid).kill()
+    assert [server.alive for server in kernel.value("boards.running()")] == [False]
+    assert kernel.start("runs") == manager.StartReused(board.info)
+    kernel.value("boards.prepare()")
+    assert kernel.value("boards.running()") == []
 
 
-def test_the_same_command_shows_the_same_board_again(notebook, board):
-    port, process = board("--logdir runs --port 0")
-    shown = notebook.run("%tensorboard --logdir runs --port 0")
-    assert f"Reusing TensorBoard on port {port} (pid {process.pid})" in shown
-    assert ports(shown) == [port]
-
-
-def test_another_directory_gets_a_board_of_its_own(board):
-    first, second = board("--logdir runs --port 0"), board("--logdir others --port 0")
-    assert first[0] != second[0]
-    assert is_alive(first[0]) and is_alive(second[0])
-
-
-def test_a_port_that_is_taken_is_named(notebook, board):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        shown = notebook.run(f"%tensorboard --logdir runs --port {port}")
-    assert ports(shown) == []
-    assert f"TensorBoard could not bind to port {port}, it was already in use" in shown
-
-
-def test_a_board_that_was_killed_is_reused_until_prepare_forgets_it(notebook, board):
-    port, process = board("--logdir runs --port 0")
-    process.kill()
-    assert ended(process.pid)
-    dead = notebook.value(f"[s.alive for s in boards.running() if s.pid == {process.pid}]")
-    assert dead == "[False]"
-    shown = notebook.run("%tensorboard --logdir runs --port 0")
-    assert "Reusing" in shown
-    assert not is_alive(ports(shown)[0])
-    notebook.run("boards.prepare()")
-    assert is_alive(board("--logdir runs --port 0")[0])
-
-
-# Stopping
-
-
-def test_stop_ends_one_board_or_all_and_what_was_stopped_starts_again(notebook, board):
-    port, process = board("--logdir runs --port 0")
-    other_port, other = board("--logdir others --port 0")
-    shown = notebook.run(f"boards.stop({port})")
-    assert f"port={port}, pid={process.pid}" in shown and f"pid={other.pid}" not in shown
-    assert ended(process.pid, 0)
-    assert is_alive(other_port)
-    again, another = board("--logdir runs --port 0")
-    assert is_alive(again)
-    notebook.run("boards.stop()")
-    assert ended(other.pid, 0) and ended(another.pid, 0)
-    assert notebook.value("boards.running()") == "[]"
-
-
-def test_the_processes_that_a_board_starts_end_with_it(notebook, board):
-    port, process = board("--logdir runs --port 0")
-    children = process.children(recursive=True)
-    notebook.run("boards.stop()")
-    assert all(ended(child.pid) for child in children)
-
-
-# The end of a kernel
-
-
-@pytest.mark.parametrize("end", ["shutdown", "restart", "kill"])
-def test_the_board_ends_with_its_kernel(tmp_path, end):
-    with kernel(tmp_path) as notebook:
-        notebook.run(PREPARE)
-        (port,) = ports(notebook.run("%tensorboard --logdir runs --port 0"))
-        server = psutil.Process(server_on(notebook, port).pid)
-        children = server.children(recursive=True)
-        assert is_alive(port)
-        if end == "kill":
-            psutil.Process(notebook.pid).kill()
-        elif end == "restart":
-            notebook.manager.restart_kernel(now=False)
-        else:
-            notebook.manager.shutdown_kernel()
-        assert all(ended(process.pid) for process in (server, *children))
-        assert list((tmp_path / "tmp").glob(".tensorboard-info/*")) == []
-        assert list((tmp_path / "tmp").glob("*boards-*")) == []
-
-
-# The proxy
-
-
-def test_under_jupyterhub_the_frame_has_the_address_of_the_proxy(notebook, board, tmp_path):
-    (tmp_path / "jupyter_server_proxy.py").touch()
-    notebook.run(
-        "import os, sys\n\n"
-        f"sys.path.append({str(tmp_path)!r})\n"
-        "os.environ['JUPYTERHUB_SERVICE_PREFIX'] = '/user/me/'\n"
-        "boards.prepare()"
-    )
-    try:
-        shown = notebook.run("%tensorboard --logdir runs --port 0")
-        (port,) = eval(notebook.value("[s.port for s in boards.running()]"))
-        assert f'"/user/me/proxy/{port}/"' in shown
-    finally:
-        notebook.run(
-            "sys.path.pop()\n"
-            "del os.environ['JUPYTERHUB_SERVICE_PREFIX'], os.environ['TENSORBOARD_PROXY_URL']"
-        )
-
-
-@pytest.mark.parametrize("missing", ["JUPYTERHUB_SERVICE_PREFIX", "jupyter_server_proxy"])
-def test_elsewhere_the_frame_keeps_its_port(here, monkeypatch, missing):
-    found = {} if missing == "jupyter_server_proxy" else {"jupyter_server_proxy": "a spec"}
-    monkeypatch.setattr(servers.importlib.util, "find_spec", found.get)
-    if missing != "JUPYTERHUB_SERVICE_PREFIX":
-        monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/me/")
-    boards.prepare()
-    assert "TENSORBOARD_PROXY_URL" not in os.environ
-
-
-def test_an_address_that_was_set_by_hand_stays(here, monkeypatch):
-    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda name: "a spec")
-    monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/me/")
-    monkeypatch.setenv("TENSORBOARD_PROXY_URL", "/mine/%PORT%/")
-    boards.prepare()
-    assert os.environ["TENSORBOARD_PROXY_URL"] == "/mine/%PORT%/"
+def test_the_board_ends_with_a_kernel_that_is_killed_and_leaves_nothing_behind(tmp_path):
+    kernel = Kernel(tmp_path)
+    server = psutil.Process(kernel.start("runs").info.pid)
+    processes = [server, *server.children(recursive=True)]
+    kernel.process.kill()
+    kernel.end()
+    assert ended(*processes)
+    assert not list((tmp_path / "tmp").glob(".tensorboard-info/*"))
+    assert not list((tmp_path / "tmp").glob("*boards-*"))
 
 
 # Which servers there are, in this process
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     """This process as a kernel that has not prepared anything, on a machine without servers."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    names = ("TENSORBOARD_BINARY", "TENSORBOARD_PROXY_URL", servers.KERNEL, servers.ROOM)
+    names = ("TENSORBOARD_BINARY", "TENSORBOARD_PROXY_URL", servers.KERNEL, servers.PIDS)
     for name in (*names, "JUPYTERHUB_SERVICE_PREFIX"):
         monkeypatch.setenv(name, "")  # so that what prepare sets is undone
         monkeypatch.delenv(name)
-    servers._room.cache_clear()
+    servers._pids.cache_clear()
     yield
-    shutil.rmtree(servers._room())
-    servers._room.cache_clear()
+    shutil.rmtree(servers._pids())
+    servers._pids.cache_clear()
 
 
 @contextmanager
@@ -247,37 +173,24 @@ def serving(status=200):
 
 def remembered(monkeypatch, port, pid=1, start_time=0, logdir="runs"):
     """Have TensorBoard remember a server."""
+    facts = {"version": version.VERSION, "path_prefix": "", "db": "", "cache_key": "key"}
+    facts |= {"start_time": start_time, "port": port, "pid": pid, "logdir": logdir}
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: pid)
-        manager.write_info_file(
-            manager.TensorBoardInfo(
-                version=version.VERSION,
-                start_time=start_time,
-                port=port,
-                pid=pid,
-                path_prefix="",
-                logdir=logdir,
-                db="",
-                cache_key="key",
-            )
-        )
+        manager.write_info_file(manager.TensorBoardInfo(**facts))
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def test_a_server_lives_if_it_answers_as_tensorboard_does(here, monkeypatch):
-    with serving(200) as board, serving(404) as other:
-        gone = free_port()
+def test_a_server_lives_if_it_answers_as_tensorboard_does(monkeypatch):
+    with serving(200) as board, serving(404) as other, socket.socket() as silent:
+        silent.bind(("localhost", 0))  # and does not listen
+        gone = silent.getsockname()[1]
         for pid, port in enumerate((board, other, gone), start=1):
             remembered(monkeypatch, port, pid)
         alive = {server.port: server.alive for server in boards.running()}
     assert alive == {board: True, other: False, gone: False}
 
 
-def test_of_two_servers_that_claim_a_port_only_the_later_one_can_live(here, monkeypatch):
+def test_of_two_servers_that_claim_a_port_only_the_later_one_can_live(monkeypatch):
     with serving() as port:
         remembered(monkeypatch, port, pid=1, start_time=2, logdir="new")
         remembered(monkeypatch, port, pid=2, start_time=1, logdir="old")
@@ -287,7 +200,7 @@ def test_of_two_servers_that_claim_a_port_only_the_later_one_can_live(here, monk
         assert [server.logdir for server in boards.running()] == ["new"]
 
 
-def test_a_server_that_is_too_busy_to_answer_is_not_forgotten(here, monkeypatch):
+def test_a_server_that_is_too_busy_to_answer_is_not_forgotten(monkeypatch):
     monkeypatch.setattr(servers, "SECONDS_TO_ANSWER", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         remembered(monkeypatch, listener.getsockname()[1])
@@ -295,7 +208,7 @@ def test_a_server_that_is_too_busy_to_answer_is_not_forgotten(here, monkeypatch)
         assert [server.alive for server in boards.running()] == [True]
 
 
-def test_what_this_kernel_did_not_start_is_left_alone(here, monkeypatch):
+def test_what_this_kernel_did_not_start_is_left_alone(monkeypatch):
     with serving() as port:
         remembered(monkeypatch, port, os.getpid())
         boards.prepare()
@@ -305,8 +218,8 @@ def test_what_this_kernel_did_not_start_is_left_alone(here, monkeypatch):
         assert [server.alive for server in boards.running()] == [True]
 
 
-STUBBORN = """\
-import http.server, signal, sys
+STUBBORN = """
+import http.server, signal
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -317,40 +230,43 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-http.server.HTTPServer(("localhost", int(sys.argv[1])), Handler).serve_forever()
+server = http.server.HTTPServer(("localhost", 0), Handler)
+print(server.server_port, flush=True)
+server.serve_forever()
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="on Windows a process can't refuse to end")
-def test_a_server_that_does_not_end_when_asked_is_killed(here, monkeypatch):
+def test_a_server_that_does_not_end_when_asked_is_killed(monkeypatch):
     monkeypatch.setattr(servers, "SECONDS_TO_END", 0.2)
-    port = free_port()
-    with subprocess.Popen([sys.executable, "-c", STUBBORN, str(port)]) as process:
+    command = [sys.executable, "-c", STUBBORN]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            while not is_alive(port):
-                time.sleep(0.05)
+            port = int(process.stdout.readline())
             remembered(monkeypatch, port, process.pid)
-            (servers._room() / str(process.pid)).touch()
+            (servers._pids() / str(process.pid)).touch()
             (stopped,) = boards.stop(port)
+            assert (stopped.pid, stopped.alive) == (process.pid, False)
+            assert process.wait(30) == -signal.SIGKILL
         finally:
             process.kill()
-    assert (stopped.pid, stopped.alive) == (process.pid, False)
     assert boards.running() == []
-    assert not psutil.pid_exists(process.pid)
 
 
-# The program
-
-
-def test_the_program_without_a_kernel_is_tensorboard(here):
+@pytest.mark.parametrize("missing", [None, "a hub", "the proxy", "a wish for it"])
+def test_under_jupyterhub_the_frame_gets_the_address_of_the_proxy(monkeypatch, missing):
+    spec = None if missing == "the proxy" else "a spec"
+    monkeypatch.setattr(servers.importlib.util, "find_spec", lambda name: spec)
+    if missing != "a hub":
+        monkeypatch.setenv("JUPYTERHUB_SERVICE_PREFIX", "/user/me/")
+    if missing == "a wish for it":
+        monkeypatch.setenv("TENSORBOARD_PROXY_URL", "/mine/")
     boards.prepare()
-    environment = {k: v for k, v in os.environ.items() if k != servers.KERNEL}
-    command = [os.environ["TENSORBOARD_BINARY"], "--version"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == importlib.metadata.version("tensorboard")
+    expected = {None: "/user/me/proxy/%PORT%/", "a wish for it": "/mine/"}.get(missing)
+    assert os.environ.get("TENSORBOARD_PROXY_URL") == expected
 
 
-def test_where_the_program_is_missing_prepare_says_what_to_do(here, monkeypatch):
+def test_where_the_program_is_missing_prepare_says_what_to_do(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(RuntimeError, match="course-tensorboard is not installed: run `python -m"):
         boards.prepare()
