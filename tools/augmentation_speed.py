@@ -1,8 +1,9 @@
-"""How fast are the batched helpers? ``python -m tools.augmentation_speed``.
+"""How fast are the batched helpers?
 
-Each of ``helpers.augment`` against torchvision's transform: on the batch, where all images share
-its draws, and one by one, where each image has its own, as in ``augment``. All ways take turns, so
-that they share what else the machine is doing. Of each, the median processor time counts; the
+``python -m tools.augmentation_speed`` prints a table, in about a minute. It compares each method of
+``helpers.augment`` with torchvision's transform: on the batch, where all images share the draws of
+the transform, and one by one, where each image has its own, as in ``augment``. All ways take turns,
+so that they share what else the machine is doing. Of each, the median processor time counts; the
 shortest would be the luckiest draw of an AugMix that draws once for all. Only ratios mean anything.
 
 Batching saves what a call costs beside its pixels. The larger the images, the less that is: the
@@ -11,9 +12,10 @@ last column shows what is gained even by a batch that shares its draws.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -88,8 +90,15 @@ def _pair_by_pair(transform: Callable, images: Tensor, labels: Tensor) -> tuple[
     return torch.stack([x[0] for x, _ in mixed]), torch.stack([y[0] for _, y in mixed])
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.augmentation_speed",
+        description="Compare the speed of helpers.augment with that of torchvision's transforms, "
+        "in about a minute: on whole batches, and on one image at a time. Only ratios mean "
+        "anything.",
+    )
+    parser.parse_args(arguments)
     runtime.threads(1)
     torch.empty(FREED, dtype=torch.uint8)
     heads = ("µs an image", "ours / batch", "one by one / ours", "one by one / batch")

@@ -88,7 +88,7 @@ def _origin(folder: Path) -> str:
         return address
     raise CourseError(
         f"git knows no remote 'origin' of {folder}: give the repository's address, as in "
-        "`python -m helpers adopt https://github.com/OWNER/NAME`"
+        "`python -m tools adopt https://github.com/OWNER/NAME`"
     )
 
 

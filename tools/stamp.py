@@ -1,15 +1,13 @@
-"""For authors: the generated parts of the notebooks and the README, brought up to date.
+"""The generated parts of the notebooks and the README, brought up to date.
 
-A notebook's header, setup cell, exercise cells and footer come from ``chapters``, the
-catalogue of exercises and the repository's address in ``pyproject.toml``. Nobody edits them by
-hand; ``python -m helpers stamp`` writes them.
+A notebook's header, setup cell and footer and the README's marked regions come from ``chapters``
+and from the repository's address in ``pyproject.toml``. ``python -m tools stamp`` writes them.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
@@ -17,10 +15,12 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
-from helpers import checkout, exercises
+import chapters
 from chapters import CHAPTERS, Chapter
+from helpers import checkout
 from helpers.checkout import CourseError
-from tools.repository import Repository
+from tools.repository import Repository, naming
+from tools.repository import repository as repository_of
 
 
 def stamp(folder: Path) -> None:
@@ -29,11 +29,12 @@ def stamp(folder: Path) -> None:
 
 
 def adopt(folder: Path, repository: Repository) -> None:
-    """Make a checkout name another repository: in ``pyproject.toml`` and in all that is generated.
+    """Make a checkout name another repository, in ``pyproject.toml`` and in all generated parts.
 
-    Nothing is written before every file is known; ``CourseError`` where one lacks its place.
+    Every file is made before the first is written. Raises ``CourseError`` where one lacks its
+    place for the address.
     """
-    pyproject, text = checkout.naming(folder, repository)
+    pyproject, text = naming(folder, repository)
     texts = {pyproject: text, **outdated(folder, repository)}
     _write(folder, {path: text for path, text in texts.items() if path.read_text("utf-8") != text})
 
@@ -41,12 +42,12 @@ def adopt(folder: Path, repository: Repository) -> None:
 def outdated(folder: Path, repository: Repository | None = None) -> dict[Path, str]:
     """The files of a checkout whose generated parts are out of date, each with its new text.
 
-    They carry the address of ``repository``, or of the one that ``pyproject.toml`` names.
+    They get the address of ``repository``, or of the one that ``pyproject.toml`` names.
     """
-    repository = repository or checkout.repository(folder)
+    repository = repository or repository_of(folder)
     notebooks = {folder / "notebooks" / f"{chapter.stem}.ipynb": chapter for chapter in CHAPTERS}
     wanted = {
-        path: text_of(_stamped(nbformat.read(path, as_version=4), chapter, repository))
+        path: text_of(stamped(nbformat.read(path, as_version=4), chapter, repository))
         for path, chapter in notebooks.items()
         if path.exists()
     }
@@ -55,19 +56,29 @@ def outdated(folder: Path, repository: Repository | None = None) -> dict[Path, s
     return {path: text for path, text in wanted.items() if path.read_text("utf-8") != text}
 
 
-def _write(folder: Path, texts: dict[Path, str]) -> None:
-    for path, text in texts.items():
-        path.write_bytes(text.encode())
-        print(f"{path.relative_to(folder).as_posix()} is brought up to date.")
-
-
-def stamped(nb: NotebookNode, chapter: Chapter) -> NotebookNode:
+def stamped(
+    nb: NotebookNode, chapter: Chapter, repository: Repository | None = None
+) -> NotebookNode:
     """A copy of a chapter's notebook with its generated parts brought up to date.
 
+    They get the address of ``repository``, or of the one that this checkout names.
     Outputs, execution counts and metadata other than tags are left out. Stamping a stamped notebook
-    changes nothing. Raises ``CourseError`` where a cell is tagged with an unknown exercise.
+    changes nothing. Raises ``CourseError`` for a tag of an exercise that the chapter does not have.
     """
-    return _stamped(nb, chapter, checkout.repository(checkout.root()))
+    repository = repository or repository_of(checkout.root())
+    authored = [_cleaned(cell) for cell in nb.cells if cell.id not in GENERATED]
+    exercises = [name for cell in authored if (name := exercise_of(cell))]
+    _refuse_unknown(exercises, chapter)
+    made = copy.deepcopy(nb)
+    made.nbformat, made.nbformat_minor = 4, 5
+    made.metadata = nbformat.from_dict(_METADATA)
+    made.cells = [
+        new_markdown_cell(_header(chapter, len(exercises), repository), id="header"),
+        new_code_cell(setup_source(repository), id="setup", metadata=_FOLDED),
+        *authored,
+        new_markdown_cell(_footer(chapter), id="footer"),
+    ]
+    return made
 
 
 def text_of(nb: NotebookNode) -> str:
@@ -75,76 +86,53 @@ def text_of(nb: NotebookNode) -> str:
     return nbformat.writes(nb).rstrip("\n") + "\n"
 
 
+def exercise_of(cell: NotebookNode) -> str:
+    """The name in a cell's tag ``exercise:name``; "" if it has none."""
+    tags = cell.metadata.get("tags", [])
+    names = [tag.removeprefix("exercise:") for tag in tags if tag.startswith("exercise:")]
+    return names[0] if names else ""
+
+
 def stamped_readme(text: str, repository: Repository) -> str:
-    """The README with its generated regions brought up to date.
+    """The README with its generated regions brought up to date; raises as ``with_regions``."""
+    return with_regions(text, _readme_regions(repository))
+
+
+def with_regions(readme: str, contents: dict[str, str]) -> str:
+    """The README with the contents of some regions, given by name, replaced.
 
     A region stands between ``<!-- badges -->`` and ``<!-- /badges -->``, for example. Raises
     ``CourseError`` if one is missing.
     """
-    for name, content in _readme_regions(repository).items():
+    for name, content in contents.items():
         region = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-        parts = region.search(text)
+        parts = region.search(readme)
         if parts is None:
             raise CourseError(
                 f"README.md has no region {name!r}: put its generated part between "
                 f"`<!-- {name} -->` and `<!-- /{name} -->`, each on a line of its own"
             )
-        text = text[: parts.end(1)] + content + "\n" + text[parts.start(2) :]
-    return text
+        readme = readme[: parts.end(1)] + content + "\n" + readme[parts.start(2) :]
+    return readme
+
+
+def _write(folder: Path, texts: dict[Path, str]) -> None:
+    for path, text in texts.items():
+        path.write_bytes(text.encode())
+        print(f"{path.relative_to(folder).as_posix()} is brought up to date.")
 
 
 # The notebooks
 
-
-def _stamped(nb: NotebookNode, chapter: Chapter, repository: Repository) -> NotebookNode:
-    authored = [cell for cell in nb.cells if not _is_generated(cell)]
-    count = sum(_tagged(cell, "exercise") is not None for cell in authored)
-    generated = copy.deepcopy(nb)
-    generated.nbformat, generated.nbformat_minor = 4, 5
-    generated.metadata = nbformat.from_dict(_METADATA)
-    generated.cells = [
-        new_markdown_cell(_header(chapter, count, repository), id="header"),
-        new_code_cell(setup_source(repository), id="setup", metadata=_FOLDED),
-        *_body(authored),
-        new_markdown_cell(_footer(chapter), id="footer"),
-    ]
-    return generated
-
+GENERATED = ("header", "setup", "footer")
 
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
-
-# The set-up matters in Colab alone and is long: JupyterLab and Colab show it folded.
+# The setup cell matters in Colab alone and is long: JupyterLab and Colab show it folded.
 _FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
-
-
-def _is_generated(cell: NotebookNode) -> bool:
-    return cell.id in ("header", "setup", "footer") or _tagged(cell, "prompt") is not None
-
-
-def _tagged(cell: NotebookNode, kind: str) -> str | None:
-    """The name in a cell's tag ``kind:name``, if it has one."""
-    for tag in cell.metadata.get("tags", []):
-        head, _, name = tag.partition(":")
-        if head == kind and name:
-            return name
-    return None
-
-
-def _body(authored: list[NotebookNode]) -> Iterator[NotebookNode]:
-    """What the author wrote, cleaned; each exercise with its prompt before it."""
-    for cell in map(_cleaned, authored):
-        name = _tagged(cell, "exercise")
-        if name is not None:
-            prompt, starter = _prompt_and_starter(name, cell.id)
-            id_ = re.sub("[._]", "-", name).lower()
-            tags = {"tags": [f"prompt:{name}"]}
-            yield new_markdown_cell(prompt, id=f"{id_}-ask", metadata=tags)
-            cell.id, cell.source = f"{id_}-try", starter
-        yield cell
 
 
 def _cleaned(cell: NotebookNode) -> NotebookNode:
@@ -155,14 +143,18 @@ def _cleaned(cell: NotebookNode) -> NotebookNode:
     return cell
 
 
-def _prompt_and_starter(name: str, cell_id: str) -> tuple[str, str]:
-    known = exercises.catalogue()
-    if name not in known:
-        raise CourseError(
-            f"cell {cell_id!r} is tagged 'exercise:{name}', but there is no such exercise: "
-            f"known are {', '.join(known)}"
-        )
-    return known[name].prompt_cell(), known[name].starter_cell()
+def _refuse_unknown(names: list[str], chapter: Chapter) -> None:
+    if not names:
+        return
+    everything = chapters.catalogue().values()
+    known = [exercise.short_name for exercise in everything if exercise.chapter == chapter.name]
+    for name in names:
+        if name not in known:
+            raise CourseError(
+                f"notebooks/{chapter.stem}.ipynb has a cell with the tag 'exercise:{name}', but "
+                f"chapters/{chapter.name}/exercises.py defines no exercise {name!r}: define it or "
+                f"change the tag; the chapter has {', '.join(known) or 'none'}"
+            )
 
 
 def _header(chapter: Chapter, count: int, repository: Repository) -> str:
@@ -186,8 +178,9 @@ def _footer(chapter: Chapter) -> str:
     _, after = _neighbours(chapter)
     onward = f"**Next:** {_link(after)}" if after else "**This is the last chapter so far.**"
     return (
-        f"---\n\n{onward}\n\nTo see what you have got right so far, run `exercises.progress()` "
-        "after `from helpers import exercises`, or `python -m helpers progress` in a terminal."
+        f"---\n\n{onward}\n\nTo see what you have got right so far, run "
+        "`import chapters; chapters.progress()` here, or `python -m helpers progress` in a "
+        "terminal."
     )
 
 
@@ -217,23 +210,40 @@ def colab_url(chapter: Chapter, repository: Repository) -> str:
     )
 
 
+# The setup cell
+
+
 def setup_source(repository: Repository) -> str:
     """The first code cell of every notebook: in Colab it installs the course."""
     return _SETUP.substitute(url=repository.url, branch=repository.branch).strip()
 
 
-# Requiring torch, torchvision and numpy in exactly the versions that are there lets pip add what
-# is missing and keeps it from moving these three, which the kernel may have loaded. pip clones
-# into a folder of its own and takes it away again: no clone of another day and no half of one can
-# be in the way. The installation is not editable: a running kernel would not find it.
+# Each package is known by a file that only the course has, so that another package of that name is
+# noticed wherever it lies. A folder without ``__init__.py`` has no origin and hides nothing.
+# Requiring torch, torchvision and numpy in exactly the versions that are there lets pip add what is
+# missing and keeps it from changing these three, which the kernel may have loaded. pip clones into
+# a folder of its own and removes it. The installation is not editable: a running kernel would not
+# find it.
 _SETUP = Template(r"""
-# In Colab, this cell installs the course. Elsewhere it does nothing.
+# In Colab, this cell installs the course. Elsewhere it only checks that the course is there.
 import importlib.util
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
-if importlib.util.find_spec("helpers") is None:
+own_files = {"helpers": "exercises/notation.py", "chapters": "start_here/exercises.toml"}
+missing = []
+for package, file in own_files.items():
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        missing.append(package)
+    elif not (Path(spec.origin).parent / file).is_file():
+        raise ImportError(
+            f"The course needs its own `{package}`, but Python finds {spec.origin}. "
+            "Rename or remove that, restart the kernel, and run this cell again."
+        )
+if missing:
     pip = [sys.executable, "-m", "pip", "install"]
     if "google.colab" not in sys.modules:
         raise ImportError(f"Run `{' '.join(pip)} -e .` in the course's folder, then restart.")
@@ -243,7 +253,7 @@ if importlib.util.find_spec("helpers") is None:
     done = subprocess.run([*pip, course, *kept], capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr)[-2000:]
-        todo = "Mend what pip says below"
+        todo = "Fix what pip says below"
         if "conflicting dependencies" in said:
             todo = "Choose a newer runtime (Runtime → Change runtime type)"
         failed = f"pip could not install the course from {course}."
@@ -268,7 +278,7 @@ def _readme_regions(repository: Repository) -> dict[str, str]:
         "site": (
             f"To look before you run, read\n[the course's site]({repository.site}):\nevery chapter "
             "with its outputs, an index of error messages, and a recap sheet.\n"
-            "`python -m helpers site` makes it here."
+            "`python -m tools site` makes it here."
         ),
         "clone": f"```bash\ngit clone {repository.url}\ncd {repository.name}\n```",
         "chapters": "\n".join(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
@@ -39,6 +40,15 @@ def escaped(text: str) -> str:
     parts = re.split(r"(`[^`]+`)", text)
     parts[::2] = [re.sub(r"([\\<>_$#~|\[\]{}])", r"\\\1", part) for part in parts[::2]]
     return "".join(parts)
+
+
+def buttons(links: dict[str, str]) -> str:
+    """A row of links, given by their labels, that look like buttons."""
+    made = []
+    for label, url in links.items():
+        download = " download" if url.startswith("notebooks/") else ""
+        made.append(f'<a class="button" href="{html.escape(url)}"{download}>{label}</a>')
+    return "\n".join(['<p class="buttons">', *made, "</p>"])
 
 
 def folded(summary: str, content: str, kind: str) -> str:

@@ -79,18 +79,15 @@ def shown(cell: NotebookNode) -> Iterator[Message]:
 
 
 def _met(claim: Claim, cell: NotebookNode) -> list[Message]:
-    """The messages of a cell that one of its claims expected; an ``assert`` expects none.
+    """The messages of a cell that one of its claims expected.
 
     Where a claim did not apply to what executed the notebook, its own words stand for the message.
     """
-    if claim.kind == "assertion":
-        return []
-    type_name = claim.type_name.rpartition(".")[2]
     if claim.match is None:
-        return [message for message in shown(cell) if message.type_name == type_name]
+        return [message for message in shown(cell) if message.type_name == claim.type_name]
     words = " ".join(claim.match.split())
     met = [message for message in shown(cell) if words in message.text]
-    return met or [Message(type_name, f"…{words}…")]
+    return met or [Message(claim.type_name, f"…{words}…")]
 
 
 def _order(message: Message) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""The generated parts of notebooks and README, and the address they carry."""
+"""The generated parts of notebooks and README, brought up to date by ``python -m tools stamp``."""
 
-import ast
+from __future__ import annotations
+
 import copy
-import re
 import shutil
 import subprocess
 import sys
@@ -13,47 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-import chapters
-from tools import repository, stamp
-from helpers.__main__ import main
 from chapters import CHAPTERS
+from helpers import checkout
 from helpers.checkout import CourseError
+from tests.long.tools.samples import code, notebook
+from tools import stamp
+from tools.__main__ import main
 from tools.repository import Repository
 
 FIRST, LAST = CHAPTERS[0], CHAPTERS[-1]
-REPOSITORY = Repository("ada", "course", "main")
-EXERCISES = ("start_here.add_up", "module.Count")
+REPOSITORY = Repository("ada", "course", "trunk")
 
 
-class FakeExercise:
-    def __init__(self, name):
-        self.name = name
-
-    def prompt_cell(self):
-        return f"### Exercise\nWrite {self.name}."
-
-    def starter_cell(self):
-        return f"answer = ...\ncheck({self.name!r}, answer)"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def catalogue():
-    with pytest.MonkeyPatch.context() as patch:
-        fakes = {name: FakeExercise(name) for name in EXERCISES}
-        patch.setattr(exercises, "catalogue", lambda: fakes)
-        yield
-
-
-def exercise_cell(name):
-    return new_code_cell("my edit", metadata={"tags": [f"exercise:{name}"]})
+def stamped(*cells, chapter=FIRST):
+    return stamp.stamped(notebook(*cells), chapter, REPOSITORY)
 
 
 notebooks = st.lists(
     st.one_of(
         st.builds(new_markdown_cell, st.text()),
         st.builds(new_code_cell, st.text(), execution_count=st.integers(1, 9)),
-        st.builds(exercise_cell, st.sampled_from(EXERCISES)),
-        st.builds(new_markdown_cell, id=st.sampled_from(["header", "setup", "footer"])),
+        st.builds(new_markdown_cell, id=st.sampled_from(stamp.GENERATED)),
     ),
     max_size=6,
     unique_by=lambda cell: cell.id,
@@ -61,38 +41,20 @@ notebooks = st.lists(
 
 
 @given(notebooks, st.sampled_from(CHAPTERS))
-def test_stamping_twice_changes_nothing(nb, chapter):
-    once = stamp.stamped(nb, chapter)
-    assert stamp.stamped(once, chapter) == once
+def test_what_the_author_wrote_is_kept_and_stamping_again_changes_nothing(nb, chapter):
+    def authored(nb):
+        return [(cell.id, cell.source) for cell in nb.cells if cell.id not in stamp.GENERATED]
 
-
-@given(notebooks, st.sampled_from(CHAPTERS))
-def test_stamping_leaves_the_given_notebook_as_it_was(nb, chapter):
     before = copy.deepcopy(nb)
-    stamp.stamped(nb, chapter)
+    once = stamp.stamped(nb, chapter, REPOSITORY)
     assert nb == before
+    assert authored(once) == authored(nb)
+    assert stamp.stamped(once, chapter, REPOSITORY) == once
+    text = stamp.text_of(once)
+    assert stamp.text_of(nbformat.reads(text, as_version=4)) == text and text.endswith("}\n")
 
 
-@given(notebooks, st.sampled_from(CHAPTERS))
-def test_what_the_author_wrote_is_kept_in_order(nb, chapter):
-    def authored(notebook):
-        generated = ("header", "setup", "footer")
-        return [
-            cell.source
-            for cell in notebook.cells
-            if cell.id not in generated and not cell.metadata.get("tags")
-        ]
-
-    assert authored(stamp.stamped(nb, chapter)) == authored(nb)
-
-
-def test_the_same_notebook_gives_the_same_bytes_after_a_round_trip():
-    text = stamp.text_of(stamp.stamped(new_notebook(), FIRST))
-    assert stamp.text_of(nbformat.reads(text, as_version=4)) == text
-    assert text.endswith("}\n")
-
-
-def test_outputs_counts_and_foreign_metadata_are_left_out():
+def test_outputs_counts_and_all_metadata_but_tags_are_left_out():
     ran = new_code_cell(
         "1 + 1",
         id="sum",
@@ -100,68 +62,54 @@ def test_outputs_counts_and_foreign_metadata_are_left_out():
         outputs=[new_output("stream", text="2")],
         metadata={"tags": ["imports"], "execution": {"iopub.status.busy": "now"}},
     )
-    nb = stamp.stamped(new_notebook(cells=[ran], metadata={"widgets": {}}), FIRST)
+    nb = stamp.stamped(new_notebook(cells=[ran], metadata={"widgets": {}}), FIRST, REPOSITORY)
     cell = nb.cells[2]
-    assert (cell.outputs, cell.execution_count) == ([], None)
+    assert (cell.id, cell.source, cell.outputs, cell.execution_count) == ("sum", "1 + 1", [], None)
     assert cell.metadata == {"tags": ["imports"]}
-    assert nb.metadata == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    assert set(nb.metadata) == {"kernelspec", "language_info"}
 
 
 def test_the_header_names_the_chapter_its_question_its_time_and_its_neighbours():
-    nb = stamp.stamped(new_notebook(cells=[exercise_cell("start_here.add_up")]), FIRST)
-    header = nb.cells[0]
-    assert header.id == "header"
+    header = stamped(code("my edit", "try", ["exercise:sum_shape"])).cells[0]
     assert header.source.startswith(f"# {FIRST.number} · {FIRST.title}\n")
     assert FIRST.question in header.source
-    assert f"{FIRST.minutes} minutes · 1 exercise ·" in header.source
-    assert f"]({CHAPTERS[1].stem}.ipynb)" in header.source
-    assert "previous" not in header.source
+    assert f"About {FIRST.minutes} minutes · 1 exercise ·" in header.source
+    assert f"]({CHAPTERS[1].stem}.ipynb)" in header.source and "previous" not in header.source
+    assert stamp.colab_url(FIRST, REPOSITORY) in header.source
 
 
-def test_the_last_chapter_leads_back_and_nowhere_on():
-    nb = stamp.stamped(new_notebook(), LAST)
+def test_the_last_chapter_leads_back_only():
+    nb = stamped(chapter=LAST)
     assert f"previous: [{CHAPTERS[-2].number}" in nb.cells[0].source
-    assert "next:" not in nb.cells[0].source
-    assert ".ipynb" not in nb.cells[-1].source
+    assert "next:" not in nb.cells[0].source and ".ipynb" not in nb.cells[-1].source
 
 
-def test_an_exercise_gets_its_prompt_its_starter_and_its_ids():
-    nb = stamp.stamped(new_notebook(cells=[exercise_cell("start_here.add_up")]), FIRST)
-    ask, attempt = nb.cells[2:4]
-    assert (ask.id, attempt.id) == ("start-here-add-up-ask", "start-here-add-up-try")
-    assert ask.metadata.tags == ["prompt:start_here.add_up"]
-    assert ask.source == FakeExercise("start_here.add_up").prompt_cell()
-    assert attempt.source == FakeExercise("start_here.add_up").starter_cell()
+def test_the_footer_shows_your_progress():
+    import chapters  # noqa: F401 - which the code below imports itself
+
+    footer = stamped().cells[-1].source
+    shown = footer.partition("run `")[2].partition("`")[0]
+    names = {}
+    exec(shown.replace("chapters.progress()", "overview = chapters.progress()"), names)
+    assert FIRST.title in str(names["overview"])
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_ids_of_an_exercise_are_lower_case_words(name):
-    nb = stamp.stamped(new_notebook(cells=[exercise_cell(name)]), FIRST)
-    assert all(re.fullmatch(r"[a-z][a-z0-9-]*", cell.id) for cell in nb.cells)
+def test_an_exercise_is_left_as_it_stands():
+    ask, attempt = new_markdown_cell("Add.", id="ask"), code("x = 1", "try", ["exercise:sum_shape"])
+    assert [(cell.id, cell.source) for cell in stamped(ask, attempt).cells[2:4]] == [
+        ("ask", "Add."),
+        ("try", "x = 1"),
+    ]
 
 
-def test_a_prompt_whose_exercise_left_goes_too():
-    nb = stamp.stamped(new_notebook(cells=[exercise_cell("module.Count")]), FIRST)
-    del nb.cells[3]
-    assert [cell.id for cell in stamp.stamped(nb, FIRST).cells] == ["header", "setup", "footer"]
-
-
-def test_an_unknown_exercise_is_refused_with_the_known_ones():
-    nb = new_notebook(cells=[exercise_cell("module.Cuont")])
-    with pytest.raises(CourseError, match=r"module\.Cuont.*known are .*module\.Count"):
-        stamp.stamped(nb, FIRST)
-
-
-@given(st.from_regex(r"[a-z][a-z0-9-]{0,38}", fullmatch=True), st.sampled_from(["main", "v1.2"]))
-def test_the_setup_cell_is_short_python_that_carries_the_address(name, branch):
-    source = stamp.setup_source(Repository("ada", name, branch))
-    ast.parse(source)
-    assert f'"https://github.com/ada/{name}"' in source
-    assert f"git+{{url}}@{branch}" in source
-    assert len(source.splitlines()) <= 22
+@pytest.mark.parametrize("name", ["sum_shap", "Linear"])
+def test_a_tag_without_an_exercise_of_the_chapter_is_refused_with_what_to_do(name):
+    with pytest.raises(CourseError) as caught:
+        stamped(code("x", "try", [f"exercise:{name}"]))
+    said = str(caught.value)
+    for word in (f"{FIRST.stem}.ipynb", f"'exercise:{name}'", "chapters/start_here/exercises.py"):
+        assert word in said
+    assert "define it or change the tag" in said and "sum_shape" in said
 
 
 def test_a_region_that_the_readme_lacks_is_named():
@@ -169,39 +117,50 @@ def test_a_region_that_the_readme_lacks_is_named():
         stamp.stamped_readme("# Course\n", REPOSITORY)
 
 
+# The command
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A small checkout, which the commands take for theirs."""
-    root = checkout.root()
     for name in ("pyproject.toml", "README.md"):
-        shutil.copy(root / name, tmp_path)
+        shutil.copy(checkout.root() / name, tmp_path)
     (tmp_path / "notebooks").mkdir()
     nbformat.write(new_notebook(), tmp_path / "notebooks" / f"{FIRST.stem}.ipynb")
     monkeypatch.setattr(checkout, "root", lambda: tmp_path)
     return tmp_path
 
 
-def test_check_names_what_is_out_of_date_and_writes_nothing(folder, capsys):
-    notebook = folder / "notebooks" / f"{FIRST.stem}.ipynb"
-    before = notebook.read_bytes()
+def test_check_names_what_is_out_of_date_writes_nothing_and_is_content_after_stamp(folder, capsys):
+    path = folder / "notebooks" / f"{FIRST.stem}.ipynb"
+    before = path.read_bytes()
     assert main(["stamp", "--check"]) == 1
     assert f"notebooks/{FIRST.stem}.ipynb is out of date" in capsys.readouterr().out
-    assert notebook.read_bytes() == before
-
-
-def test_after_stamp_check_is_content_and_stamp_writes_nothing(folder, capsys):
+    assert path.read_bytes() == before
     assert main(["stamp"]) == 0
-    capsys.readouterr()
-    assert main(["stamp", "--check"]) == 0
-    assert main(["stamp"]) == 0
+    assert f"notebooks/{FIRST.stem}.ipynb is brought up to date" in capsys.readouterr().out
+    assert main(["stamp", "--check"]) == main(["stamp"]) == 0
     assert capsys.readouterr().out == ""
 
 
-def test_a_package_outside_a_checkout_says_so(tmp_path):
-    shutil.copytree(checkout.root() / "helpers", tmp_path / "helpers")
-    done = subprocess.run(
-        [sys.executable, "-m", "helpers"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "is not a checkout of the course" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_the_help_lists_every_command():
+    command = [sys.executable, "-m", "tools", "--help"]
+    done = subprocess.run(command, cwd=checkout.root(), capture_output=True, text=True)
+    for name in ("site", "stamp", "adopt", "drift"):
+        assert f"\n    {name} " in done.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["repair"], ["stamp", "02"], ["drift", "99"], ["site", "x"]])
+def test_words_that_no_command_takes_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "python -m tools" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["site", "drift", "stamp"])
+def test_a_missing_package_is_named_with_the_command_that_installs_it(command, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([command]) == 1
+    said = capsys.readouterr().err
+    assert "this command needs nbformat" in said and 'pip install -e ".[site]"' in said

@@ -1,4 +1,4 @@
-"""Sphinx's settings. ``tools.site.building`` adds the repository's address and the downloads."""
+"""Sphinx's settings. ``tools.site`` adds the repository's address and the downloads."""
 
 project = "PyTorch by Experiment"
 language = "en"

@@ -1,0 +1,80 @@
+"""A small course for the tests of the authors' commands."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from chapters import Chapter
+from helpers import checkout
+
+CHAPTER = Chapter(stem="00_start_here", title="Sample", question="Why?", minutes=1)
+NEXT = Chapter(stem="01_module", title="Next", question="And then?", minutes=1)
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR42mNk+A8AAQkBAqTXPr8AAAAASUVORK5CYII="
+)
+README = """\
+# Sample course
+
+<!-- badges -->
+[![Tests](https://elsewhere.test/badge.svg)](https://elsewhere.test)
+<!-- /badges -->
+
+![A picture](picture.png)
+
+## Start
+
+Read the [first chapter](notebooks/00_start_here.ipynb) and the [licence](LICENSE).
+
+<!-- clone -->
+<!-- /clone -->
+
+<!-- site -->
+To look first, read [the site](https://elsewhere.test/site).
+<!-- /site -->
+
+## The chapters
+
+<!-- chapters -->
+| Chapter |
+<!-- /chapters -->
+"""
+
+
+def code(source: str, id: str, tags: Sequence[str] = (), outputs: Sequence = ()) -> NotebookNode:
+    metadata = {"tags": list(tags)} if tags else {}
+    return new_code_cell(source, id=id, metadata=metadata, outputs=list(outputs))
+
+
+def text(source: str, id: str) -> NotebookNode:
+    return new_markdown_cell(source, id=id)
+
+
+def notebook(*cells: NotebookNode) -> NotebookNode:
+    return new_notebook(cells=list(cells))
+
+
+RECAP = text("## What to keep\n| You want | Reach for |\n|---|---|\n| a sum | `+` |", "recap")
+
+
+def course(folder: Path, *cells: NotebookNode) -> Path:
+    """A checkout with one chapter, ``CHAPTER``, whose notebook holds ``cells`` and a recap."""
+    (folder / "notebooks").mkdir(parents=True)
+    shutil.copy(checkout.root() / "pyproject.toml", folder)
+    (folder / "README.md").write_text(README, "utf-8")
+    (folder / "LICENSE").write_text("Do as you like.\n", "utf-8")
+    (folder / "picture.png").write_bytes(PNG)
+    write(folder, *cells)
+    return folder
+
+
+def write(folder: Path, *cells: NotebookNode) -> None:
+    """Give the course's chapter other cells."""
+    nb = notebook(text("# 00 · Sample", "header"), *cells, RECAP, text("---", "footer"))
+    nbformat.write(nb, folder / "notebooks" / f"{CHAPTER.stem}.ipynb")
