@@ -20,7 +20,6 @@ _WITHOUT = torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, KEY))
 IN_LOWER_PRECISION = (
     *("conv1d", "conv2d", "conv3d", "_convolution", "convolution", "linear", "matmul", "mm"),
     *("bmm", "mv", "addmm", "addmv", "addbmm", "baddbmm", "prelu", "scaled_dot_product_attention"),
-    *("_thnn_fused_lstm_cell", "_thnn_fused_gru_cell", "lstm_cell", "gru_cell"),
 )
 IN_FLOAT32 = (
     *("exp", "log", "log10", "log2", "log1p", "expm1", "reciprocal", "rsqrt", "acos", "asin"),

@@ -15,7 +15,6 @@ from torch._ops import OpOverload
 
 from tests.long.accelerator import generators
 from tests.long.accelerator.memory import CPU, NAME, on_cpu, on_device
-from tests.long.accelerator.recurrent import CELLS
 
 KEY = "PrivateUse1"
 ON_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
@@ -285,44 +284,9 @@ def _native_dropout(input: Tensor, p: float, train: bool | None) -> tuple[Tensor
     return on_device(x * kept * scale), on_device(kept)
 
 
-def _pack_padded_sequence(
-    input: Tensor, lengths: Tensor, batch_first: bool
-) -> tuple[Tensor, Tensor]:
-    Use.operations += 1
-    if not lengths.is_cpu:
-        raise RuntimeError(
-            "'lengths' argument should be a 1D CPU int64 tensor, but got "
-            f"{lengths.dim()}D {lengths.device} {lengths.dtype} tensor"
-        )
-    data, sizes = torch.ops.aten._pack_padded_sequence.default(on_cpu(input), lengths, batch_first)
-    return on_device(data), sizes
-
-
-def _pack_padded_sequence_backward(grad: Tensor, size, sizes: Tensor, batch_first: bool) -> Tensor:
-    Use.operations += 1
-    backward = torch.ops.aten._pack_padded_sequence_backward.default
-    return on_device(backward(on_cpu(grad), size, sizes, batch_first))
-
-
-def _fused_sdp_choice(*args: Any, **kwargs: Any) -> int:
-    return torch.nn.attention.SDPBackend.MATH.value
-
-
-def _cell(compute: Callable[..., Any]) -> Callable[..., Any]:
-    def kernel(*args: Any) -> Any:
-        Use.operations += 1
-        return _put_on_device(compute(*[on_cpu(a) if isinstance(a, Tensor) else a for a in args]))
-
-    return kernel
-
-
 SPECIAL: dict[str, Callable[..., Any]] = {
     "copy_": _copy_,
     "_to_copy": _to_copy,
     "resize_": _resize_,
     "native_dropout": _native_dropout,
-    "_pack_padded_sequence": _pack_padded_sequence,
-    "_pack_padded_sequence_backward": _pack_padded_sequence_backward,
-    "_fused_sdp_choice": _fused_sdp_choice,
-    **{name: _cell(compute) for name, compute in CELLS.items()},
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tools.run import clean_environment
+
 PLUG = Path(__file__).parent / "plug"
 
 
-def environment() -> dict[str, str]:
-    """Variables with which a process, and each one it starts, has the pretended accelerator."""
-    inherited = os.environ.get("PYTHONPATH")
-    return {
-        "PYTHONPATH": os.pathsep.join([str(PLUG), *([inherited] if inherited else [])]),
-        "TORCH_DEVICE_BACKEND_AUTOLOAD": "1",
-    }
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a process that has it, as have all processes that it starts.
+
+    ``variables`` are added.
+    """
+    made = clean_environment(TORCH_DEVICE_BACKEND_AUTOLOAD="1", **variables)
+    return {**made, "PYTHONPATH": os.pathsep.join([str(PLUG), made["PYTHONPATH"]])}

@@ -1,29 +1,28 @@
-"""One browser, one JupyterLab and one TensorBoard for all tests of pages."""
+"""One browser and one JupyterLab for all tests of pages."""
 
 from __future__ import annotations
 
-import json
 import shutil
+from pathlib import Path
 
-import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
 
 from helpers import checkout
+from tests.labs import copied_course, running_lab
 from tests.long.browser import notebooks, pages
-from tests.long.labs import copied_course, running_lab
 
-HERE = checkout.root() / "tests" / "browser"
+HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this folder, and skip them where there is no browser."""
+    """Mark the tests of this folder that open pages, and skip them where there is no browser."""
     missing = pytest.mark.skip(
         reason=f"no browser: none of {', '.join(pages.NAMES)} is on the PATH; install one, "
         "or set COURSE_BROWSER to the path of a Chromium"
     )
     for item in items:
-        if item.path.is_relative_to(HERE):
+        if item.path.is_relative_to(HERE) and "browser" in item.fixturenames:
             item.add_marker(pytest.mark.browser)
             if pages.program() is None and not pages.is_required():
                 item.add_marker(missing)
@@ -44,8 +43,8 @@ def page(browser, tmp_path):
     """An empty page; a picture of how the test left it lies in the test's temporary folder."""
     opened = pages.Page(browser)
     yield opened
-    opened.screenshot(tmp_path / "page.png")
-    opened.close()
+    opened.page.screenshot(path=tmp_path / "page.png")
+    opened.page.close()
 
 
 @pytest.fixture(scope="session")
@@ -57,33 +56,23 @@ def course(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def scratch(course):
-    """Where the notebooks of the running JupyterLab write."""
-    return course.parent / "home" / "scratch"
-
-
-@pytest.fixture(scope="session")
-def lab(course, scratch):
+def lab(course):
     """JupyterLab, started as the course's command starts it."""
     home = course.parent / "home"
-    for name, settings in notebooks.SETTINGS.items():
-        file = home / "settings" / name
-        file.parent.mkdir(parents=True)
-        file.write_text(json.dumps(settings))
     temporary = home / "tmp"
-    temporary.mkdir()
+    temporary.mkdir(parents=True)
     variables = {
         **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temporary)),
         "IPYTHONDIR": str(home / "ipython"),
-        "TUTORIAL_SCRATCH": str(scratch),
-        "JUPYTER_PREFER_ENV_PATH": "1",
+        "TUTORIAL_SCRATCH": str(home / "scratch"),
+        "OMP_NUM_THREADS": "1",
     }
     with running_lab(course, home, *notebooks.OPTIONS, **variables) as running:
         yield running
 
 
 @pytest.fixture
-def open_file(lab, page):
+def open_notebook(lab, page):
     """Open a notebook of the working copy in JupyterLab on the page; its kernel ends afterwards."""
     opened = []
 
@@ -94,26 +83,3 @@ def open_file(lab, page):
     yield open_
     for notebook in opened:
         notebook.close()
-
-
-@pytest.fixture
-def open_notebook(course, open_file):
-    """Open a notebook that is given as a node."""
-
-    def open_(nb, name):
-        nbformat.write(nb, course / "work" / name)
-        return open_file(name)
-
-    return open_
-
-
-@pytest.fixture
-def open_chapter(course, open_file):
-    """Open a chapter as it is shipped, whatever an earlier test typed into it."""
-
-    def open_(chapter):
-        name = f"{chapter.stem}.ipynb"
-        shutil.copy(course / "notebooks" / name, course / "work")
-        return open_file(name)
-
-    return open_

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import uuid
+from collections.abc import Callable
 
 from nbformat import NotebookNode, from_dict
 from playwright.sync_api import Locator
 
+from tests.labs import Lab
 from tests.long.browser.pages import Page
-from tests.long.labs import Lab
 
 # JupyterLab puts its application on the page when it is started with this option.
 OPTIONS = ("--LabApp.expose_app_in_browser=True",)
-# No news and no updates are looked for.
-SETTINGS = {
-    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {
-        "checkForUpdates": False,
-        "doNotDisturbMode": True,
-        "fetchNews": "false",
-    }
-}
 LIGHT, DARK = "JupyterLab Light", "JupyterLab Dark"
 THEMES = (LIGHT, DARK, f"{DARK} High Contrast")
 WIDGET = "window.jupyterapp.shell.currentWidget"
-SECONDS_TO_RUN = 300
+MILLISECONDS_TO_OPEN = 120_000
+MILLISECONDS_TO_RUN = 300_000
 
 
 class Notebook:
@@ -32,32 +27,37 @@ class Notebook:
 
     def __init__(self, page: Page, lab: Lab, name: str):
         self.page = page
+        page.page.set_default_timeout(MILLISECONDS_TO_OPEN)
         # A workspace of its own, so that JupyterLab does not open what another test left open.
         workspace = f"{lab.url}/lab/workspaces/{uuid.uuid4().hex}"
         page.page.goto(f"{workspace}/tree/{name}?token={lab.token}")
         session = f"{WIDGET}?.sessionContext?.session"
-        ready = f"window.jupyterapp && {session}?.kernel?.status === 'idle'"
-        page.page.wait_for_function(ready, timeout=SECONDS_TO_RUN * 1000)
+        page.page.wait_for_function(f"window.jupyterapp && {session}?.kernel?.status === 'idle'")
 
     def run_all(self) -> NotebookNode:
         """Run every cell as the menu does; return the notebook with its outputs when all have."""
-        self.page.page.set_default_timeout(SECONDS_TO_RUN * 1000)
-        self.command("notebook:run-all-cells")
+        self.page.page.evaluate(
+            """() => {
+                window.hasRun = false;
+                const run = window.jupyterapp.commands.execute("notebook:run-all-cells");
+                run.then(() => { window.hasRun = true; });
+            }"""
+        )
+        self.page.page.wait_for_function("window.hasRun", timeout=MILLISECONDS_TO_RUN)
         return self.content()
 
     def content(self) -> NotebookNode:
         """The notebook as JupyterLab holds it."""
         return from_dict(self.page.page.evaluate(f"{WIDGET}.content.model.toJSON()"))
 
-    def scroll_to(self, cell_id: str) -> None:
-        """Bring a cell into view."""
-        place = self._place(cell_id)
-        self.page.page.evaluate(f"{WIDGET}.content.scrollToItem({place}, 'start')")
+    def is_marked_as_changed(self) -> bool:
+        return self.page.page.evaluate(f"{WIDGET}.content.model.dirty")
 
     def cell(self, cell_id: str) -> Locator:
-        """A cell on the page, in view."""
-        self.scroll_to(cell_id)
-        return self.page.page.locator(".jp-Notebook-cell").nth(self._place(cell_id))
+        """A cell on the page, brought into view."""
+        place = self._place(cell_id)
+        self.page.page.evaluate(f"{WIDGET}.content.scrollToItem({place}, 'start')")
+        return self.page.page.locator(".jp-Notebook-cell").nth(place)
 
     def answer(self, cell_id: str, source: str) -> str:
         """Replace the text of a cell by hand and run it; return the text that then shows below."""
@@ -89,6 +89,26 @@ class Notebook:
 
         return self.page.wait_for(shown, f"an answer to {source!r}")
 
+    def move_every_control(self, cell_id: str) -> None:
+        """Move each control of an explorer there and back; see another picture each time.
+
+        A slider is moved by the arrow keys, a menu to its next entry, a box is ticked by the space
+        bar. Raises ``AssertionError`` where there is no control or the picture stays as it is.
+        """
+        cell = self.cell(cell_id)
+        picture = cell.locator(".widget-interact img")
+        self.page.wait_for(picture.count, "the picture of an explorer")
+        controls = cell.locator(".widget-interact .widget-inline-hbox").all()
+        assert controls, "the explorer has no control"
+        for control in controls:
+            for move in _there_and_back(control):
+                before = picture.get_attribute("src")
+                move()
+                self.page.wait_for(
+                    functools.partial(_is_another, picture, before),
+                    f"another picture after {control.inner_text()!r} was moved",
+                )
+
     def use_theme(self, theme: str) -> None:
         """Change JupyterLab's colours, as its settings do; ``theme`` is one of ``THEMES``."""
         self.command("apputils:change-theme", {"theme": theme})
@@ -115,6 +135,25 @@ class Notebook:
 
     def _place(self, cell_id: str) -> int:
         return [cell["id"] for cell in self.content().cells].index(cell_id)
+
+
+def _is_another(picture: Locator, before: str) -> bool:
+    # While it is drawn anew, there may be none for a moment.
+    return any(shown.get_attribute("src") != before for shown in picture.all())
+
+
+def _there_and_back(control: Locator) -> list[Callable[[], object]]:
+    slider, menu = control.locator(".noUi-handle"), control.locator("select")
+    if slider.count():
+        at_end = slider.get_attribute("aria-valuenow") == slider.get_attribute("aria-valuemax")
+        keys = ("ArrowLeft", "ArrowRight") if at_end else ("ArrowRight", "ArrowLeft")
+        return [functools.partial(slider.press, key) for key in keys]
+    if menu.count():
+        now, count = menu.evaluate("menu => [menu.selectedIndex, menu.length]")
+        places = ((now + 1) % count, now)
+        return [functools.partial(menu.select_option, index=place) for place in places]
+    box = control.locator("input[type=checkbox]")
+    return [functools.partial(box.press, "Space")] * 2
 
 
 def errors(nb: NotebookNode) -> list[str]:

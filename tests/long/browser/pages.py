@@ -1,33 +1,29 @@
-"""A page in Chromium, what goes wrong on it, and what can be seen on it."""
+"""A page in Chromium, and what goes wrong on it."""
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Error, Frame, Locator, Playwright
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Playwright, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SECONDS_TO_SHOW = 60
 ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1|localhost)")
-# Root may not use the sandbox; the rest keeps the browser from everything but the pages.
 OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-gpu",
-    "--disable-quic",
     "--disable-sync",
     "--no-first-run",
-    "--no-sandbox",
+    "--no-sandbox",  # root may not use it
 )
 Found = TypeVar("Found")
 
@@ -50,46 +46,26 @@ def launch(playwright: Playwright) -> Browser:
 
 
 class Page:
-    """A page and the errors it reports: messages on its console and exceptions of its scripts.
+    """A page. ``errors`` are the messages on its console and the exceptions of its scripts.
 
-    Nothing but this machine is asked: what the page wants from elsewhere is an empty answer.
+    ``elsewhere`` are the addresses outside this machine that it asked for; it got an empty answer.
     """
 
     def __init__(self, browser: Browser):
         self.page = browser.new_page(viewport={"width": 1600, "height": 1000})
         self.errors: list[str] = []
-        self.page.route(ELSEWHERE, lambda route: route.fulfill(status=204))
+        self.elsewhere: list[str] = []
+        self.page.route(ELSEWHERE, self._refuse)
         self.page.on("console", self._note)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _refuse(self, route: Route) -> None:
+        self.elsewhere.append(route.request.url)
+        route.fulfill(status=204)
 
     def _note(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.errors.append(f"{message.text} ({message.location['url']})")
-
-    def see(self, selector: str) -> Locator:
-        """What a selector stands for, on the page or in a frame, as soon as it can be seen."""
-        look = functools.partial(self._seen, lambda: self.page.frames, selector)
-        return self.wait_for(look, selector)
-
-    def see_in_frame(self, selector: str) -> Locator:
-        """The same in a frame, where what the page itself shows does not count."""
-        look = functools.partial(self._seen, lambda: self.page.frames[1:], selector)
-        return self.wait_for(look, f"a frame with {selector}")
-
-    def see_drawn(self, selector: str, pixels: int = 100) -> None:
-        """See what a selector stands for, with so many pixels of it in colour."""
-        drawn = self.see(selector)
-        self.wait_for(lambda: coloured_pixels(drawn) > pixels, f"{selector} in colour")
-
-    def _seen(self, frames: Callable[[], list[Frame]], selector: str) -> Locator | None:
-        for frame in frames():
-            try:
-                for found in frame.locator(selector).all():
-                    if found.is_visible():
-                        return found
-            except Error:  # the frame is being loaded or taken away
-                continue
-        return None
 
     def wait_for(self, look: Callable[[], Found | None], what: str) -> Found:
         """Look again and again until there is something; ``AssertionError`` if there never is."""
@@ -99,12 +75,6 @@ class Page:
                 return found
             self.page.wait_for_timeout(100)
         raise AssertionError(f"the page never showed {what}; its errors: {self.errors}")
-
-    def screenshot(self, path: Path) -> None:
-        self.page.screenshot(path=path)
-
-    def close(self) -> None:
-        self.page.close()
 
 
 def coloured_pixels(locator: Locator) -> int:

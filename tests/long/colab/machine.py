@@ -13,14 +13,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 
+from helpers import checkout
+from tests.long.colab.environment import python_of
 from tools import repository, stamp
 
-REPOSITORY = checkout.repository(checkout.root())
+REPOSITORY = repository.repository(checkout.root())
 SETUP = stamp.setup_source(REPOSITORY)
-
 
 _KERNEL = f"""
 import os
@@ -33,37 +33,47 @@ def cell():
 
 
 class Machine:
-    """A fresh machine below ``folder``, with the libraries that the interpreter ``python`` sees."""
+    """A fresh machine below ``folder``, with the libraries that the interpreter ``python`` sees.
+
+    ``variables`` are added to the environment of its processes.
+    """
 
     def __init__(
         self,
         folder: Path,
         repository: Path,
         python: Path | str = sys.executable,
-        **environment: str,
+        **variables: str,
     ):
-        self.folder = folder
-        self.content = folder / "content"
-        self.content.mkdir(parents=True)
-        self.temporary = folder / "tmp"
-        self.temporary.mkdir()
+        self.content, self.temporary = folder / "content", folder / "tmp"
+        for new in (self.content, self.temporary):
+            new.mkdir(parents=True)
+        settings = ("PYTHON", "PIP_", "VIRTUAL_ENV", "PYTEST_", "TUTORIAL_")
         self.environment = {
-            **_without_settings_of_python(os.environ),
+            **{name: text for name, text in os.environ.items() if not name.startswith(settings)},
             **dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.temporary)),
             "HOME": str(folder),
-            **redirected(repository),
+            **found_at(repository.as_uri()),
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
-            **environment,
+            **variables,
         }
-        self._make_python(python)
+        subprocess.run([python, "-m", "venv", "--without-pip", folder / "environment"], check=True)
+        self.python = python_of(folder / "environment")
+        self.packages = package_folders(self.python)[0]
+        google = folder / "google"
+        (google / "google" / "colab").mkdir(parents=True)
+        (google / "google" / "colab" / "__init__.py").touch()
+        # Path files in folders that are named by a path file are not read.
+        seen = [*package_folders(python), google]
+        (self.packages / "seen.pth").write_text("\n".join(map(str, seen)))
 
-    def run(self, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run ``code`` in a process that is like a kernel; ``cell()`` in it is the setup cell."""
+    def run(self, source: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run ``source`` in a process that is like a kernel; ``cell()`` in it is the setup cell."""
         return subprocess.run(
-            [self.python, "-c", _KERNEL + code],
+            [self.python, "-c", _KERNEL + source],
             cwd=self.content,
-            env={**self.environment, **environment},
+            env={**self.environment, **variables},
             capture_output=True,
             text=True,
         )
@@ -72,52 +82,38 @@ class Machine:
         """The names of what pip installed here."""
         return {info.name.partition("-")[0] for info in self.packages.glob("*.dist-info")}
 
-    def _make_python(self, python: Path | str) -> None:
-        """A path file names the other Python's folders, so the path files in them are not read."""
-        folder = self.folder / "environment"
-        subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True)
-        place = ("Scripts", "python.exe") if os.name == "nt" else ("bin", "python")
-        self.python = folder.joinpath(*place)
-        (own,) = package_folders(self.python)
-        self.packages = Path(own)
-        seen = [*package_folders(python), str(_stand_in(self.folder / "google"))]
-        (self.packages / "seen.pth").write_text("\n".join(seen))
+
+def package_folders(python: Path | str) -> list[Path]:
+    """The folders in which an interpreter finds its packages, its own first."""
+    code = "import json, sys; print(json.dumps(sys.path))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    return [Path(path) for path in json.loads(done.stdout) if path.endswith("-packages")]
 
 
-def package_folders(python: Path | str) -> list[str]:
-    """The folders in which an interpreter keeps its packages."""
-    code = "import json, sysconfig; print(json.dumps(sysconfig.get_paths()))"
-    told = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    paths = json.loads(told.stdout)
-    return sorted({paths["purelib"], paths["platlib"]})
-
-
-def redirected(repository: Path) -> dict[str, str]:
-    """Settings with which git takes a repository on this disk for the course's own."""
+def found_at(url: str) -> dict[str, str]:
+    """Variables with which git looks for the course's repository at ``url``."""
     return {
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.{url}.insteadOf",
         "GIT_CONFIG_VALUE_0": REPOSITORY.url,
     }
 
 
 def copied_course(folder: Path) -> Path:
-    """A copy of the checkout: the files that git tracks, and new ones that it does not ignore."""
-    root = checkout.root()
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    for name in filter(None, listed.split("\0")):
-        if (root / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, folder / name)
+    """A copy of the files that pip needs of the course."""
+    for name in ("helpers", "chapters"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(checkout.root() / name, folder / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(checkout.root() / name, folder)
     return folder
 
 
-def commit_all(folder: Path) -> Path:
-    """Make a folder a repository with one commit, on the branch that the setup cell takes."""
+def commit_all(folder: Path, branch: str = REPOSITORY.branch) -> Path:
+    """Make a folder a repository with one commit, by default on the setup cell's branch."""
     git = ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b.c"]
-    subprocess.run([*git, "init", "--quiet", "--initial-branch", REPOSITORY.branch], check=True)
+    subprocess.run([*git, "init", "--quiet", "--initial-branch", branch], check=True)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "All"], check=True)
     return folder
@@ -135,18 +131,3 @@ def write_wheel(folder: Path, name: str, version: str) -> None:
 
 def metadata(name: str, version: str) -> str:
     return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-
-
-def _stand_in(folder: Path) -> Path:
-    """A package ``google.colab``. TensorBoard, too, asks for no more than that it is there."""
-    (folder / "google" / "colab").mkdir(parents=True)
-    (folder / "google" / "colab" / "__init__.py").touch()
-    return folder
-
-
-def _without_settings_of_python(environment: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith(("PYTHON", "PIP_", "VIRTUAL_ENV"))
-    }

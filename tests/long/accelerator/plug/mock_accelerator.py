@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-ROOT = str(Path(__file__).parents[3])
+ROOT = str(Path(__file__).parents[4])
 
 
 def register() -> None:
