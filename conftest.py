@@ -23,6 +23,8 @@ strict.enforce_types()
 # nbclient plays the front end for output widgets, and now and then a cell of chapter 03 then waits
 # for a whole time-out. Without it, what the function of a widget shows is the cell's own output.
 NotebookClient.on_comm_open_jupyter_widget = lambda self, message: None
+# A kernel with torch needs some seconds to leave by itself; nothing in it is to be kept.
+NotebookClient.shutdown_kernel.default_value = "immediate"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
