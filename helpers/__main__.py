@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     lab.add_argument(
         "--fresh",
         metavar="CHAPTER",
-        type=_chapter,
+        type=chapter_named,
         action="append",
         default=[],
         help="rename your copy of this chapter and start with a new one",
@@ -63,13 +63,14 @@ def _parser() -> argparse.ArgumentParser:
 
     reset = commands.add_parser("reset", help="forget your progress; your notebooks stay")
     reset.add_argument(
-        "chapter", metavar="CHAPTER", nargs="?", type=_chapter, help="in this chapter only"
+        "chapter", metavar="CHAPTER", nargs="?", type=chapter_named, help="in this chapter only"
     )
     reset.set_defaults(run=_reset)
     return parser
 
 
-def _chapter(text: str) -> Chapter:
+def chapter_named(text: str) -> Chapter:
+    """The chapter with this stem, number or name, for the parser of a command."""
     from chapters import CHAPTERS
 
     for chapter in CHAPTERS:

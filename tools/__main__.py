@@ -7,8 +7,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from chapters import CHAPTERS, Chapter
+from chapters import CHAPTERS
 from helpers import checkout
+from helpers.__main__ import chapter_named
 from helpers.checkout import CourseError
 
 
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         help="tell what the chapters claim that the installed torch no longer does",
         epilog="Ends with 1 if something has changed.",
     )
-    drift.add_argument("chapters", nargs="*", metavar="CHAPTER", type=_chapter)
+    drift.add_argument("chapters", nargs="*", metavar="CHAPTER", type=chapter_named)
     drift.add_argument(
         "--markdown", metavar="FILE", type=Path, help="write the report here too, as Markdown"
     )
@@ -57,14 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     adopt.add_argument("--branch", help="the branch to link to; of 'origin' the default one")
     adopt.set_defaults(run=_adopt)
     return parser
-
-
-def _chapter(text: str) -> Chapter:
-    for chapter in CHAPTERS:
-        if text in (chapter.stem, chapter.number, chapter.name):
-            return chapter
-    known = ", ".join(chapter.stem for chapter in CHAPTERS)
-    raise argparse.ArgumentTypeError(f"unknown chapter {text!r}: known are {known}")
 
 
 # Each command imports what it needs, so that the others work without it.

@@ -1,6 +1,5 @@
 """The figures of `helpers.boards` show the logged values: what the dashboards would draw."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -17,13 +16,7 @@ from helpers.boards import figures
 STEPS = range(0, 40, 4)
 
 
-@pytest.fixture(autouse=True)
-def drawing_without_a_display():
-    plt.switch_backend("agg")
-    with plt.rc_context():
-        plots.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing_without_a_display")
 
 
 @pytest.fixture(scope="module")

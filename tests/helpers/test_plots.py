@@ -21,17 +21,11 @@ POSITIONS = st.lists(st.integers(-20, 20).map(float), min_size=1, max_size=8)
 LABELS = {"title": "A finding", "xlabel": "epoch", "ylabel": "loss"}
 
 
-@pytest.fixture(autouse=True)
-def drawing_without_a_display():
-    plt.switch_backend("agg")
-    with plt.rc_context():
-        plots.use_style()
-        yield
-        plt.close("all")
+pytestmark = pytest.mark.usefixtures("drawing_without_a_display")
 
 
 @pytest.fixture
-def displayed(monkeypatch):
+def displayed(drawing_without_a_display, monkeypatch):
     """What is displayed, as pairs of data and metadata, in a notebook."""
     bundles = []
     monkeypatch.setattr(IPython, "get_ipython", lambda: "a notebook")
