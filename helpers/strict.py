@@ -23,12 +23,16 @@ typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 def enforce_types() -> None:
     """From now on, modules are imported with the types and shapes of their signatures enforced.
 
-    Exercises are left out: they hold wrong answers, which must stay as they are written.
+    Exercises are left out: they hold wrong answers, which must stay as they are written, and their
+    comparisons go through every number of an answer.
     """
-    files = (ROOT / "chapters").glob("*/*.py")
-    modules = [f"chapters.{file.parent.name}.{file.stem}" for file in files]
-    answers = {name for name in modules if name.endswith((".exercises", ".__init__"))}
-    install_import_hook(["helpers", *sorted({*modules} - answers)], f"{__name__}.typechecked")
+    files = [*(ROOT / "chapters").glob("*/*.py"), *(ROOT / "helpers").glob("*.py")]
+    modules = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files}
+    modules |= {
+        f"helpers.{folder.parent.name}" for folder in (ROOT / "helpers").glob("*/__init__.py")
+    }
+    left_out = {name for name in modules if name.endswith((".exercises", ".__init__"))}
+    install_import_hook(sorted(modules - left_out), f"{__name__}.typechecked")
 
 
 def raise_warnings() -> None:

@@ -4,7 +4,17 @@
 """
 
 from helpers.exercises.compare import Words
-from helpers.exercises.engine import Case, Exercise, NotRight, Prediction
+from helpers.exercises.engine import Exercise, NotRight, Prediction
 from helpers.exercises.notation import Exercises
+from helpers.exercises.trial import Case, Shortfall, require
 
-__all__ = ["Case", "Exercise", "Exercises", "NotRight", "Prediction", "Words"]
+__all__ = [
+    "Case",
+    "Exercise",
+    "Exercises",
+    "NotRight",
+    "Prediction",
+    "Shortfall",
+    "Words",
+    "require",
+]

@@ -88,7 +88,12 @@ def kind_of(value: Any) -> str:
         return f"a module ({kind.__name__})"
     if issubclass(kind, Tensor):
         return "a Tensor"
-    names = {"function": "a function", "generator": "a generator", "int": "an int"}
+    names = {
+        "function": "a function",
+        "generator": "a generator",
+        "int": "an int",
+        "frozenset": "a set",
+    }
     return names.get(kind.__name__, f"a {kind.__name__}")
 
 
@@ -104,17 +109,48 @@ def _comparison(expected: Any):
         return _sequences
     if kind in (int, float):
         return _numbers
-    return _plain
+    return _others
+
+
+def plain(value: Any) -> Any:
+    """A prediction in Python's own types, in which capitals make no difference.
+
+    NumPy's numbers and arrays, tensors and ``torch.Size`` say the same as numbers and tuples. Keys
+    stay as they are.
+    """
+    if issubclass(type(value), Tensor) and value.numel() < _MOST:
+        value = value.detach().cpu().tolist()
+    elif issubclass(type(value), (np.generic, np.ndarray)) and value.size < _MOST:
+        value = value.tolist()
+    if issubclass(type(value), dict):
+        return {_key(key): plain(item) for key, item in value.items()}
+    if issubclass(type(value), (list, tuple)):
+        return tuple(map(plain, value))
+    if issubclass(type(value), (set, frozenset)):
+        return frozenset(map(plain, value))
+    return value.lower() if issubclass(type(value), str) else value
+
+
+#: a prediction has few numbers; a tensor with more stays as it is
+_MOST = 1000
+
+
+def _key(key: Any) -> Any:
+    return key.item() if issubclass(type(key), np.generic) else key
 
 
 def _tensors(expected: Tensor, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), Tensor):
-        return _other_type(expected, got, where)
+        return other_type(expected, got, where)
     # A subclass of Tensor may redefine every operation, this comparison's too.
     with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
         for kind, of in (("shape", _shape), ("dtype", _dtype), ("device", _device)):
             if of(expected) != of(got):
                 return Difference(kind, where, of(expected), of(got))
+        # far quicker than what follows
+        plain_cpu = expected.device.type == "cpu" and expected.layout is torch.strided
+        if plain_cpu and expected.layout is got.layout and torch.equal(expected, got):
+            return None
         try:
             torch.testing.assert_close(
                 got.detach().cpu(),
@@ -140,7 +176,7 @@ def _tolerances(expected: Tensor, roughly: bool) -> dict[str, float]:
 
 def _modules(expected: nn.Module, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), nn.Module):
-        return _other_type(expected, got, where)
+        return other_type(expected, got, where)
     return difference(_facts(expected), _facts(got), where, roughly=roughly)
 
 
@@ -155,7 +191,7 @@ def _facts(module: nn.Module) -> dict[str, dict[str, Any]]:
 
 def _dicts(expected: dict, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), dict):
-        return _other_type(expected, got, where)
+        return other_type(expected, got, where)
     if set(expected) != set(got):
         return Difference("keys", where, describe(list(expected)), describe(list(got)))
     parts = (
@@ -167,7 +203,7 @@ def _dicts(expected: dict, got: Any, where: str, roughly: bool) -> Difference | 
 
 def _sequences(expected: tuple | list, got: Any, where: str, roughly: bool) -> Difference | None:
     if not issubclass(type(got), (tuple, list)):
-        return _other_type(expected, got, where)
+        return other_type(expected, got, where)
     if len(expected) != len(got):
         return Difference("length", where, describe(expected), describe(got))
     parts = (
@@ -180,7 +216,7 @@ def _sequences(expected: tuple | list, got: Any, where: str, roughly: bool) -> D
 def _numbers(expected: float, got: Any, where: str, roughly: bool) -> Difference | None:
     number = got.item() if issubclass(type(got), np.generic) else got
     if type(number) not in (int, float):
-        return _other_type(expected, got, where)
+        return other_type(expected, got, where)
     if _numbers_agree(expected, number, ROUGH_RTOL if roughly else RTOL):
         return None
     return Difference("value", where, describe(expected), describe(number))
@@ -196,29 +232,35 @@ def _numbers_agree(expected: float, number: float, near: float) -> bool:
         return False
 
 
-def _plain(expected: Any, got: Any, where: str, roughly: bool) -> Difference | None:
-    if type(got) is not type(expected):
-        return _other_type(expected, got, where)
+def _others(expected: Any, got: Any, where: str, roughly: bool) -> Difference | None:
+    if issubclass(type(got), np.generic):
+        got = got.item()
+    if not issubclass(type(got), type(expected)):
+        return other_type(expected, got, where)
     if expected == got:
         return None
     return Difference("value", where, describe(expected), describe(got))
 
 
-def _other_type(expected: Any, got: Any, where: str) -> Difference:
-    remark = ""
+def other_type(expected: Any, got: Any, where: str) -> Difference:
+    return Difference("type", where, kind_of(expected), kind_of(got), remark_on(expected, got))
+
+
+def remark_on(expected: Any, got: Any) -> str:
+    """Why something of another type may have come, and what to do, or ""."""
     if got is None:
-        remark = "`None` is what a function gives back when it has no `return`."
-    elif isinstance(got, type) and not isinstance(expected, type):
-        remark = f"`{got.__name__}` is the class; `{got.__name__}(...)` makes an instance of it."
-    elif issubclass(type(got), nn.Module):
-        remark = "This is the module itself: call it on an input to get its output."
-    elif issubclass(type(got), Tensor) and got.dim() == 0 and type(expected) in (int, float):
-        remark = "`.item()` turns a tensor with one element into a Python number."
-    elif type(got).__name__ in ("function", "method", "builtin_function_or_method"):
-        remark = "This is the function itself: it was not called."
-    elif type(got).__name__ == "generator":
-        remark = "A generator has not done its work yet: `list(...)` or a loop makes it."
-    return Difference("type", where, kind_of(expected), kind_of(got), remark)
+        return "`None` is what a function gives back when it has no `return`."
+    if isinstance(got, type) and not isinstance(expected, type):
+        return f"`{got.__name__}` is the class; `{got.__name__}(...)` makes an instance of it."
+    if issubclass(type(got), nn.Module):
+        return "This is the module itself: call it on an input to get its output."
+    if issubclass(type(got), Tensor) and got.dim() == 0 and type(expected) in (int, float):
+        return "`.item()` turns a tensor with one element into a Python number."
+    if type(got).__name__ in ("function", "method", "builtin_function_or_method"):
+        return "This is a function. If its result is meant, call it."
+    if type(got).__name__ == "generator":
+        return "A generator has not done its work yet: `list(...)` or a loop makes it."
+    return ""
 
 
 def _shape(tensor: Tensor) -> str:

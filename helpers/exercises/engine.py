@@ -10,21 +10,30 @@ import ast
 import functools
 import inspect
 import linecache
-import re
 import textwrap
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
-import torch
-
 from helpers import runtime
-from helpers.exercises import record
-from helpers.exercises.compare import Difference, describe, difference, kind_of
+from helpers.exercises import record, unrecognised
+from helpers.exercises.compare import Difference, describe, difference, kind_of, plain
 from helpers.exercises.feedback import Card
-from helpers.exercises.sandbox import Outcome, TookTooLong, run, undisturbed
+from helpers.exercises.sandbox import TookTooLong, first_line, run, undisturbed
+from helpers.exercises.trial import (
+    Case,
+    Place,
+    Raised,
+    Shortfall,
+    Trial,
+    call,
+    differences,
+    is_telling,
+    same_mistake,
+    tried,
+)
 
 #: stands for "no answer was handed in"; ``None`` is an answer
 _NOTHING = object()
@@ -38,24 +47,21 @@ class FaultyExercise(ValueError):
     """An exercise is not written as it has to be; the message says where and what to do."""
 
 
-class Case:
-    """One set of arguments on which an answer is tried, with a name a reader understands."""
-
-    def __init__(self, label: str, *arguments: Any):
-        self.label = label
-        self.arguments = arguments
-
-
 @dataclass(frozen=True)
 class Mistake:
     """A wrong answer that people give, and the sentence that explains it.
 
-    ``make`` gives the answer. For a prediction, that is a value; of a dict it may hold a part, and
-    the rest is then right.
+    ``make`` gives the answer, and each of ``also`` another spelling of it. For a prediction, that
+    is a value; of a dict it may hold a part, and the rest is then right.
     """
 
     says: str
     make: Callable[[], Any]
+    also: tuple[Callable[[], Any], ...] = ()
+
+    @property
+    def spellings(self) -> tuple[Callable[[], Any], ...]:
+        return (self.make, *self.also)
 
 
 class Exercise:
@@ -65,9 +71,11 @@ class Exercise:
     anew at each call, from a fixed random seed. By default an answer is called on them, and
     compared are what it returns and how it leaves its arguments. A function given as ``observe``
     takes the place of that call, as ``observe(answer, *case.arguments)``; compared is then what it
-    returns. Every run of every answer starts from the same random seed, and ``seconds`` bounds one
-    run on one case. ``given`` makes the program that stands in the reader's cell at first, if that
-    is a program with bugs in it; ``start`` then says where to begin.
+    yields or returns (``trial.tried``). ``requires`` says what the prompt demands of each
+    observation, by its name, the most important first. Every run of every answer starts from the
+    same random seed, and ``seconds`` bounds one run on one case. ``given`` makes the program that
+    stands in the reader's cell at first, if that is a program with bugs in it; ``start`` then says
+    where to begin.
     """
 
     def __init__(
@@ -81,6 +89,7 @@ class Exercise:
         takeaway: str,
         hints: Sequence[str],
         cases: Callable[[], Iterable[Case]],
+        requires: Mapping[str, str] = {},
         mistakes: Sequence[Mistake] = (),
         observe: Callable | None = None,
         given: Callable[[], Any] | None = None,
@@ -90,9 +99,11 @@ class Exercise:
         self.name, self.reference = name, reference
         self.title, self.stars, self.minutes = title, stars, minutes
         self.takeaway, self.hints, self.mistakes = takeaway, tuple(hints), tuple(mistakes)
+        self.requires = {**requires}
         self.given, self.start, self.seconds = given, start, seconds
-        self.cases, self._observe = cases, observe or _call
-        self._known: dict[Callable, list[Outcome]] = {}
+        self.cases, self.observe = cases, observe or call
+        self._known: dict[Callable, list[Trial]] = {}
+        self._mistaken: dict[Callable, set[Place]] = {}
         self._hints_shown = 0
 
     # Used by the reader
@@ -149,9 +160,18 @@ class Exercise:
         """A right answer: the reference; for a prediction, the value that it gives."""
         return self.reference
 
-    def answer_of(self, mistake: Mistake) -> Any:
-        """The whole answer that makes a mistake."""
-        return mistake.make()
+    def expected(self) -> list[Trial]:
+        """What the reference does on each case."""
+        return self._trials_of(self.reference)
+
+    def fresh_cases(self) -> list[Case]:
+        """The cases, made anew: an answer may change their arguments."""
+        runtime.seed(0)
+        return list(self.cases())
+
+    def answer_of(self, make: Callable[[], Any]) -> Any:
+        """The whole answer that one spelling of a mistake makes."""
+        return make()
 
     @property
     def _check_line(self) -> str:
@@ -168,26 +188,19 @@ class Exercise:
         refusal = self._refusal(answer)
         if refusal:
             return self._wrong(refusal)
-        outcomes = self._outcomes(answer, self.seconds)
-        if all(_is_blank(outcome, answer) for outcome in outcomes):
+        expected = self.expected()
+        trials = self._trials(answer, self.seconds, [list(trial.seen) for trial in expected])
+        if all(_is_blank(trial, answer) for trial in trials):
             return self._todo(self._first_step())
-        expected = self._outcomes_of(self.reference)
-        differences = [
-            _outcome_difference(wanted, got)
-            for wanted, got in zip(expected, outcomes, strict=False)
-        ]
-        if not any(differences):
+        found = differences(expected, trials)
+        if not found:
             return Card("right", self.title, self.takeaway)
-        return self._recognised(answer, expected, outcomes) or self._first_failure(
-            answer, expected, outcomes, differences
-        )
-
-    def _is_nearly(self, expected: list[Outcome], outcomes: list[Outcome]) -> bool:
-        """Whether the answer does what is wanted, in numbers that are not exact enough."""
-        return len(expected) == len(outcomes) and all(
-            _same_behaviour(wanted, wanted, got, "", "", roughly=True)
-            for wanted, got in zip(expected, outcomes, strict=True)
-        )
+        recognised = self._recognised(answer, expected, trials, found)
+        if recognised:
+            return self._wrong(recognised, self._score(answer))
+        card = self._first_failure(answer, expected, trials, found)
+        unrecognised.keep(self.name, answer, card)
+        return card
 
     def _unfinished(self, answer: Any) -> str:
         """Why the answer counts as not tried yet, or ""."""
@@ -214,83 +227,148 @@ class Exercise:
             f"You handed in {kind_of(answer)}."
         )
 
-    def _outcomes_of(self, known: Callable | Mistake) -> list[Outcome]:
-        """What the reference or a known mistake does: always the same, so tried out once."""
+    def _trials_of(self, known: Callable) -> list[Trial]:
+        """What the reference or a known mistake does: always the same, so tried out once.
+
+        A mistake is known by the function that makes it.
+        """
         if known not in self._known:
-            answer = self.answer_of(known) if isinstance(known, Mistake) else self.right
-            outcomes = self._outcomes(answer, _PATIENCE)
-            if outcomes and all(isinstance(outcome.error, NameError) for outcome in outcomes):
-                raise FaultyExercise(f"{self.name}: {outcomes[0].error}: define it in exercises.py")
-            self._known[known] = outcomes
+            is_reference = known is self.reference
+            answer = self.right if is_reference else self.answer_of(known)
+            names = [] if is_reference else [list(t.seen) for t in self.expected()]
+            trials = self._trials(answer, _PATIENCE, names)
+            raised = [trial.raised.error for trial in trials if trial.raised]
+            if len(raised) == len(trials) and isinstance(raised[0], NameError):
+                raise FaultyExercise(f"{self.name}: {raised[0]}: define it in exercises.py")
+            self._known[known] = trials
         return self._known[known]
 
-    def _outcomes(self, answer: Any, seconds: float) -> list[Outcome]:
-        outcomes = []
-        for seed, case in enumerate(self._fresh_cases()):
-            trial = functools.partial(self._observe, answer, *case.arguments)
-            outcome = run(trial, seed=seed, seconds=seconds)
-            if self._observe is _call:
-                outcome = replace(outcome, arguments=case.arguments)
-            outcomes.append(outcome)
-            if isinstance(outcome.error, TookTooLong):
+    def _trials(self, answer: Any, seconds: float, names: list[list[str]]) -> list[Trial]:
+        trials = []
+        for seed, case in enumerate(self.fresh_cases()):
+            known = names[seed] if names else ()
+            trial = tried(self.observe, answer, case, seed=seed, seconds=seconds, names=known)
+            trials.append(trial)
+            if trial.stopped:
                 break
-        return outcomes
-
-    def _fresh_cases(self) -> list[Case]:
-        runtime.seed(0)
-        return list(self.cases())
+        return trials
 
     def _recognised(
-        self, answer: Any, expected: list[Outcome], outcomes: list[Outcome]
-    ) -> Card | None:
-        """The card of the known mistake that behaves as this answer does on every case.
+        self,
+        answer: Any,
+        expected: list[Trial],
+        trials: list[Trial],
+        found: Mapping[Place, Difference],
+    ) -> str:
+        """What is said of the known mistakes that the answer makes, or "".
 
-        Its numbers need only be roughly the same: the answer may add up in another order.
+        An answer makes a mistake if it does as the mistake does wherever that differs from the
+        reference. If it differs elsewhere too, something that the mistake gave must be telling, and
+        what else is wrong is said.
         """
-        for roughly in (False, True):
-            for mistake in self.mistakes:
-                try:
-                    known = self._outcomes_of(mistake)
-                except FaultyExercise:  # the tests of the course name it
-                    continue
-                names = _name_of(self.reference), _name_of(answer)
-                if len(known) == len(outcomes) and all(
-                    _same_behaviour(right, theirs, ours, *names, roughly=roughly)
-                    for right, theirs, ours in zip(expected, known, outcomes, strict=False)
-                ):
-                    return self._wrong(mistake.says)
-        return None
+        if self._only_roughly(expected, trials):
+            return ""
+        made = []
+        for mistake in self.mistakes:
+            places = self._places_of(mistake, answer, expected, trials)
+            if places and (places >= set(found) or any(_tells(trials, p) for p in places)):
+                made.append((mistake, places))
+        if not made:
+            return ""
+        made.sort(key=lambda one: -len(one[1]))
+        first, explained = made[0]
+        left = set(found) - explained
+        others = [mistake.says for mistake, places in made[1:] if places & left]
+        demands = [
+            self.requires[name]
+            for name in self._by_weight({name for _, name in left})
+            if name in self.requires and name not in {name for _, name in explained}
+        ]
+        besides = [f"And besides: {text}" for text in others]
+        besides += [f"And this is not met: {text}" for text in demands]
+        return "\n\n".join([first.says, *besides[:1]])
+
+    def _places_of(
+        self, mistake: Mistake, answer: Any, expected: list[Trial], trials: list[Trial]
+    ) -> set[Place]:
+        """Where a mistake differs from the reference, if the answer does there as it does."""
+        names = _name_of(self.reference), _name_of(answer)
+        most: set[Place] = set()
+        for make in mistake.spellings:
+            try:
+                known = self._trials_of(make)
+            except FaultyExercise:  # the tests of the course name it
+                continue
+            if make not in self._mistaken:
+                self._mistaken[make] = set(differences(expected, known))
+            places = self._mistaken[make]
+            does_the_same = len(known) == len(trials) and all(
+                name in trials[number].seen
+                and same_mistake(
+                    name,
+                    expected[number].seen.get(name),
+                    known[number].seen.get(name),
+                    trials[number].seen[name],
+                    names,
+                )
+                for number, name in places
+            )
+            if does_the_same and len(places) > len(most):
+                most = places
+        return most
+
+    def _score(self, answer: Any) -> list[tuple[str, str]]:
+        """A row that says how many places of a prediction are right, if some are."""
+        return []
+
+    def _only_roughly(self, expected: list[Trial], trials: list[Trial]) -> bool:
+        """Whether the answer does what is wanted, in numbers that are not exact enough."""
+        return len(expected) == len(trials) and not differences(expected, trials, roughly=True)
+
+    def _by_weight(self, names: Iterable[str]) -> list[str]:
+        """Names of observations, as the requirements are ordered."""
+        order = [*self.requires]
+        return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
     def _first_failure(
         self,
         answer: Any,
-        expected: list[Outcome],
-        outcomes: list[Outcome],
-        differences: list[Difference | None],
+        expected: list[Trial],
+        trials: list[Trial],
+        found: Mapping[Place, Difference],
     ) -> Card:
-        place = next(index for index, found in enumerate(differences) if found)
-        case, got, found = self._fresh_cases()[place], outcomes[place], differences[place]
-        rows = [("tried on", case.label)]
-        if got.error is not None and expected[place].error is None:
-            text = self._story_of(got.error, answer)
+        first = self._by_weight({name for _, name in found})[0]
+        number = min(number for number, name in found if name == first)
+        place, trial = found[number, first], trials[number]
+        wanted, got = expected[number].seen[first], trial.seen.get(first)
+        demand = self.requires.get(first, "")
+        rows = [("tried on", trial.case.label)]
+        if type(got) is Raised and type(wanted) is not Raised:
+            text = _and_demand(self._story_of(got.error, answer), demand)
+        elif self._only_roughly(expected, trials):
+            text = _NEARLY
+            rows += [("expected", place.expected), ("got", place.got)]
         else:
-            text = _NEARLY if self._is_nearly(expected, outcomes) else _sentence(found)
-            rows += [("expected", found.expected), ("got", found.got)]
-            rows += [("details", found.remark)] if found.kind == "value" and found.remark else []
-        rows += [("it printed", got.printed.rstrip())] if got.printed.strip() else []
-        rows += [("it warned", got.warned[0])] if got.warned else []
+            text = _sentence(place, demand)
+            if not type(wanted) is type(got) is bool:
+                rows += [("expected", place.expected), ("got", place.got)]
+            rows += [("details", place.remark)] if place.kind == "value" and place.remark else []
+        rows += [("it printed", trial.printed.rstrip())] if trial.printed.strip() else []
+        rows += [("it warned", trial.warned[0])] if trial.warned else []
         return self._wrong(text, rows)
 
     def _story_of(self, error: BaseException, answer: Any) -> str:
         """A learner's exception as a sentence with the line it came from."""
+        if isinstance(error, Shortfall):
+            return str(error)
         if isinstance(error, TookTooLong):
             return f"It took longer than {error} and was stopped. Is there a loop that never ends?"
-        said = f"`{type(error).__name__}: {_first_line(error)}`"
+        said = f"`{type(error).__name__}: {first_line(error)}`"
         line = _line_in(answer, error)
         if line:
             return f"Your code raised {said} at this line: `{line}`."
         name = _name_of(answer)
-        if f"{name}(" in _first_line(error) or f"{name}.__init__(" in _first_line(error):
+        if f"{name}(" in first_line(error) or f"{name}.__init__(" in first_line(error):
             return f"The check could not call your answer: {said}. Its form is `{self._form()}`."
         return f"Trying your answer raised {said}."
 
@@ -320,14 +398,14 @@ class Prediction(Exercise):
 
     def __init__(self, name: str, reference: Callable, **facts: Any):
         cases = [Case("your prediction")]
-        super().__init__(name, reference, cases=lambda: cases, observe=_in_small_letters, **facts)
+        super().__init__(name, reference, cases=lambda: cases, observe=plain, **facts)
 
     @functools.cached_property
     def right(self) -> Any:
-        return _in_small_letters(_run(self.reference))
+        return plain(_run(self.reference))
 
-    def answer_of(self, mistake: Mistake) -> Any:
-        value = _run(mistake.make)
+    def answer_of(self, make: Callable[[], Any]) -> Any:
+        value = _run(make)
         return {**self.right, **value} if type(value) is dict else value
 
     @property
@@ -346,40 +424,44 @@ class Prediction(Exercise):
     def _refusal(self, answer: Any) -> str:
         return ""
 
-    def _recognised(
-        self, answer: Any, expected: list[Outcome], outcomes: list[Outcome]
-    ) -> Card | None:
-        said = outcomes[0].value
+    def _recognised(self, answer, expected, trials, found) -> str:
+        said = plain(answer)
+        told, explained = [], set()
         for mistake in self.mistakes:
-            value = _in_small_letters(_run(mistake.make))
-            about = said
+            value = plain(_run(mistake.make))
+            about, keys = said, {None}
             if type(value) is dict and type(said) is dict:
                 about = {key: said[key] for key in value if key in said}
-            if difference(value, about) is None:
-                return self._wrong(mistake.says)
-        return None
+                keys = set(value)
+            if difference(value, about) is None and not keys & explained:
+                told.append(mistake.says)
+                explained |= keys
+        return "\n\n".join(told[:2])
 
-    def _first_failure(self, answer, expected, outcomes, differences) -> Card:
-        found = differences[0]
-        if found.kind in ("type", "length", "keys"):
+    def _score(self, answer: Any) -> list[tuple[str, str]]:
+        places, wanted = dict(_items_of(plain(answer))), dict(_items_of(self.right))
+        if set(places) != set(wanted):
+            return []
+        right = sum(difference(wanted[place], places[place]) is None for place in wanted)
+        return [("right", f"{right} of {len(wanted)}")] if 0 < right < len(wanted) else []
+
+    def _first_failure(self, answer, expected, trials, found) -> Card:
+        (place,) = found.values()
+        if place.kind in ("type", "length", "keys"):
             rows = [("yours", describe(answer))]
             if self.blank != "...":
                 rows = [("a prediction looks like", self.blank), *rows]
-            return self._wrong(_sentence(found), rows)
-        place = f" at `{found.where}`" if found.where else ""
+            missing = (
+                [key for key in self.right if key not in answer] if place.kind == "keys" else []
+            )
+            text = f"`{missing[0]!r}` is missing." if missing else _sentence(place, "")
+            return self._wrong(text, rows)
+        where = f" at `{place.where}`" if place.where else ""
         return self._wrong(
-            f"That is not what happens{place}: `{found.got}` is wrong. Look again, or take a hint "
-            f"with `ex.{self.short_name}.hint()`."
+            f"That is not what happens{where}: `{place.got}` is wrong. Look again, or take a hint "
+            f"with `ex.{self.short_name}.hint()`.",
+            self._score(answer),
         )
-
-
-def _in_small_letters(value: Any) -> Any:
-    """A prediction, in which capitals make no difference."""
-    if type(value) is dict:
-        return {key: _in_small_letters(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(map(_in_small_letters, value))
-    return value.lower() if type(value) is str else value
 
 
 def _run(experiment: Callable[[], Any]) -> Any:
@@ -425,102 +507,38 @@ def _lines_of(node: ast.stmt, text: str) -> str:
     return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
 
 
-def _call(answer: Callable, *arguments: Any) -> Any:
-    return answer(*arguments)
-
-
-def _outcome_difference(expected: Outcome, got: Outcome) -> Difference | None:
-    if expected.error is not None or got.error is not None:
-        return _error_difference(expected.error, got.error)
-    return difference(expected.value, got.value) or _argument_difference(expected, got)
-
-
-def _error_difference(
-    expected: BaseException | None, got: BaseException | None
-) -> Difference | None:
-    if type(expected) is type(got):
-        return None
-    return Difference("error", "", _error_name(expected), _error_name(got))
-
-
-def _error_name(error: BaseException | None) -> str:
-    return "no error" if error is None else f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _argument_difference(
-    expected: Outcome, got: Outcome, roughly: bool = False
-) -> Difference | None:
-    """Where the answer left its arguments in another state than the reference does."""
-    pairs = zip(expected.arguments, got.arguments, strict=True)
-    for position, (theirs, ours) in enumerate(pairs, 1):
-        if not issubclass(type(theirs), (torch.Tensor, torch.nn.Module, list, dict)):
-            continue
-        found = difference(theirs, ours, roughly=roughly)
-        if found:
-            return replace(found, kind="argument", where=str(position))
-    return None
-
-
-def _sentence(found: Difference) -> str:
+def _sentence(found: Difference, demand: str) -> str:
+    """What is wrong, and what the prompt demands there."""
     where = f" at `{found.where}`" if found.where else ""
     if found.kind == "argument":
         return (
-            f"The result is right, but your code leaves its argument {found.where} in another "
-            "state than it should (a change in place is seen by everyone who holds the object)."
+            f"This is not met: {demand}"
+            if demand
+            else (
+                f"Your code leaves its argument {found.where} in another state than it should (a "
+                "change in place is seen by everyone who holds the object)."
+            )
         )
     if found.kind == "error":
-        return f"It should have ended with {found.expected}; it ended with {found.got}."
-    if found.kind == "type":
+        said = f"It should have ended with {found.expected}; it ended with {found.got}."
+    elif found.kind == "type":
         types = f"{found.expected} is expected, {found.got} came"
-        return f"The type differs{where}: {types}. {found.remark}"
-    return f"The {found.kind} {'differ' if found.kind == 'keys' else 'differs'}{where}."
+        said = f"The type differs{where}: {types}. {found.remark}".rstrip()
+    elif demand:
+        return f"This is not met: {demand}"
+    else:
+        said = f"The {found.kind} {'differ' if found.kind == 'keys' else 'differs'}{where}."
+    return _and_demand(said, demand)
 
 
-def _same_behaviour(
-    right: Outcome,
-    theirs: Outcome,
-    ours: Outcome,
-    their_name: str,
-    our_name: str,
-    *,
-    roughly: bool,
-) -> bool:
-    """Whether an answer (``ours``) does what a known one does (``theirs``) on a case.
-
-    Where the right answer raises an error of that type too, its words are the reader's choice.
-    Elsewhere they come from torch or Python and tell one mistake from another.
-    """
-    if theirs.error is None and ours.error is None:
-        found = difference(theirs.value, ours.value, roughly=roughly)
-        return not (found or _argument_difference(theirs, ours, roughly))
-    if type(theirs.error) is not type(ours.error):
-        return False
-    if type(right.error) is type(ours.error):
-        return True
-    return _normal(theirs.error, their_name) == _normal(ours.error, our_name)
+def _and_demand(said: str, demand: str) -> str:
+    """What happened, and what was tried then; that may be met otherwise."""
+    return f"{said}\n\nThis was tried: {demand}" if demand else said
 
 
-def _normal(error: BaseException, name: str) -> str:
-    """A message without what differs from run to run and from author to author."""
-    text = _message(error)
-    if name:
-        text = re.sub(rf"\b{re.escape(name)}\b", "answer", text)
-    return re.sub(r"0x[0-9a-f]+", "0x…", text)
-
-
-def _message(error: BaseException) -> str:
-    """The error's text, without the colours that some of torch's texts have for a terminal."""
-    try:
-        return re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        return "(its message cannot be printed)"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = _message(error).strip().splitlines()
-    return lines[0][:300] if lines else "(no message)"
+def _tells(trials: list[Trial], place: Place) -> bool:
+    number, name = place
+    return is_telling(trials[number].seen.get(name))
 
 
 def _name_of(answer: Any) -> str:
@@ -579,10 +597,11 @@ def _is_docstring(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.Expr) and type(getattr(statement.value, "value", 0)) is str
 
 
-def _is_blank(outcome: Outcome, answer: Any) -> bool:
-    if isinstance(outcome.error, NotImplementedError):  # which torch raises, too
-        return _line_in(answer, outcome.error).startswith("raise")
-    return outcome.value is ...
+def _is_blank(trial: Trial, answer: Any) -> bool:
+    if trial.raised and isinstance(trial.raised.error, NotImplementedError):
+        # torch raises it, too
+        return _line_in(answer, trial.raised.error).startswith("raise")
+    return any(value is ... for value in trial.seen.values())
 
 
 def _line_in(answer: Any, error: BaseException) -> str:

@@ -15,12 +15,17 @@ same name in the TOML file says the rest:
     takeaway = "Twice is twice."
     hints = ["Think.", "Write `x + x`."]
 
+    [double.requires]
+    result = "Every number comes back twice as large."
+
     [[double.mistake]]
     says = "You square `x`. Twice `x` is `x + x`."
     edit = ["2 * x", "x ** 2"]
 
-A mistake is an edit of the reference: pairs of a piece that its source holds exactly once and what
-takes its place. What an edit can't express is a function of ``exercises.py`` (``code = "name"``).
+``requires`` holds a sentence for each observation, the most important first: what the prompt
+demands there. A mistake is an edit of the reference: pairs of a piece that its source holds exactly
+once and what takes its place; ``also`` lists edits for other spellings of the same mistake. What an
+edit can't express is a function of ``exercises.py`` (``code = "name"``).
 A wrong prediction is a value, or the part of a dict that is wrong (``gives = …``), or the function
 that gives it. Where the reader's cell holds a program with bugs at first, ``given`` makes them by
 edits of the reference, and ``start`` says where to begin looking. The prompt and the cell stand in
@@ -36,14 +41,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from helpers.exercises import unrecognised
 from helpers.exercises.engine import (
-    Case,
     Exercise,
     FaultyExercise,
     Mistake,
     Prediction,
     source_of,
 )
+from helpers.exercises.feedback import Card
+from helpers.exercises.trial import Case
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -90,6 +97,13 @@ class Exercises:
         facts = self._facts(experiment, _PREDICTION)
         return Prediction(f"{self.chapter}.{experiment.__name__}", experiment, **facts)
 
+    def report(self) -> Card:
+        """Write the answers of this session that no known mistake explains to a text file.
+
+        It stays on this machine. Whoever wants to can send it to the authors of the course.
+        """
+        return unrecognised.report(self.chapter)
+
     def _facts(self, reference: Callable, ways: set[str]) -> dict[str, Any]:
         """What the TOML file says about an exercise, for ``Exercise``."""
         name = reference.__name__
@@ -117,6 +131,7 @@ class Exercises:
             "minutes": int(title["minutes"]),
             "takeaway": said["takeaway"],
             "hints": said["hints"],
+            "requires": said.get("requires", {}),
             "start": said.get("start", ""),
             "mistakes": [
                 self._mistake(reference, number, mistake, ways)
@@ -129,7 +144,7 @@ class Exercises:
         self, reference: Callable, number: int, said: dict[str, Any], ways: set[str]
     ) -> Mistake:
         place = f"{reference.__name__}.mistake {number}"
-        self._refuse_unknown(place, said, {"says", *ways})
+        self._refuse_unknown(place, said, {"says", *ways, *(["also"] if ways is _FUNCTION else [])})
         given = ways & set(said)
         if not said.get("says") or len(given) != 1:
             raise FaultyExercise(
@@ -139,8 +154,12 @@ class Exercises:
         if "gives" in said:
             return Mistake(said["says"], lambda: said["gives"])
         if "code" in said:
-            return Mistake(said["says"], self._named(reference, said["code"], place, ways))
-        return Mistake(said["says"], self._edited(reference, said["edit"], place))
+            make = self._named(reference, said["code"], place, ways)
+        else:
+            make = self._edited(reference, said["edit"], place)
+        also = enumerate(said.get("also", []), 1)
+        more = [self._edited(reference, edit, f"{place}, also {n}") for n, edit in also]
+        return Mistake(said["says"], make, tuple(more))
 
     def _named(
         self, reference: Callable, name: str, place: str, ways: set[str]
@@ -177,7 +196,7 @@ class Exercises:
                         "that it holds once"
                     )
                 source = source.replace(old, new)
-            return _compiled(source, reference, place)
+            return compiled(source, reference, place)
 
         return make
 
@@ -193,8 +212,8 @@ class Exercises:
         return f"chapters/{self.chapter}/{self.file.name}"
 
 
-_TABLE = {"title", "takeaway", "hints", "start", "given", "mistake"}
-_OPTIONAL = {"start", "given", "mistake"}
+_TABLE = {"title", "takeaway", "hints", "start", "given", "mistake", "requires"}
+_OPTIONAL = {"start", "given", "mistake", "requires"}
 _FUNCTION = {"edit", "code"}
 _PREDICTION = {"gives", "code"}
 _TITLE = re.compile(r"(?P<stars>★+) (?P<title>.+) · (?P<minutes>\d+) min")
@@ -204,7 +223,7 @@ def _names_of(reference: Callable) -> dict[str, Any]:
     return vars(sys.modules[reference.__module__])
 
 
-def _compiled(source: str, reference: Callable, place: str) -> Any:
+def compiled(source: str, reference: Callable, place: str) -> Any:
     """The function or class that a source defines, with the names of the reference's module."""
     file = f"<{reference.__module__}, {place}>"
     linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import random
+import re
 import signal
 import threading
 import warnings
@@ -21,15 +23,10 @@ from helpers import runtime
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run did.
-
-    The value it gave or the error it raised, what it printed and which warnings it caused;
-    ``arguments`` holds what it was called with, as the run left them.
-    """
+    """What one run gave or raised, what it printed and which warnings it caused."""
 
     value: Any = None
     error: BaseException | None = None
-    arguments: tuple = ()
     printed: str = ""
     warned: tuple[str, ...] = ()
 
@@ -60,26 +57,65 @@ def run(function: Callable[[], Any], *, seed: int, seconds: float) -> Outcome:
         except BaseException as raised:
             error = raised
     warned = tuple(f"{entry.category.__name__}: {entry.message}" for entry in caught)
-    return Outcome(value, error, (), printed.getvalue(), warned)
+    return Outcome(value, error, printed.getvalue(), warned)
+
+
+def error_text(error: BaseException, name: str = "") -> str:
+    """The error's text without colours, addresses, and the author's ``name`` for what raised it."""
+    try:
+        text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        return "(its message cannot be printed)"
+    if name:
+        text = re.sub(rf"\b{re.escape(name)}\b", "answer", text)
+    return re.sub(r"0x[0-9a-f]+", "0x…", text)
+
+
+def _deterministic() -> tuple[bool, bool]:
+    return (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def first_line(error: BaseException) -> str:
+    lines = error_text(error).strip().splitlines()
+    return lines[0][:300] if lines else "(no message)"
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Give the reader's random generators, gradient mode and default dtype back as they were."""
+    """Torch's usual modes inside; afterwards the reader's modes and generators as they were."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    grad_enabled, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+    folder, threads = os.getcwd(), torch.get_num_threads()
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    deterministic = _deterministic()
+    anomalies = torch.is_anomaly_enabled()
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     devices = range(torch.accelerator.device_count()) if accelerator else ()
     kind = accelerator.type if accelerator else "cuda"
-    with torch.random.fork_rng(devices=devices, device_type=kind):
+    with (
+        torch.random.fork_rng(devices=devices, device_type=kind),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        warnings.catch_warnings(),
+    ):
         try:
-            torch.set_grad_enabled(True)
+            torch.set_default_dtype(torch.float32)
             yield
         finally:
             random.setstate(python_state)
             np.random.set_state(numpy_state)
-            torch.set_grad_enabled(grad_enabled)
+            os.chdir(folder)
+            torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
+            if torch.get_default_device() != device:
+                torch.set_default_device(device)
+            if _deterministic() != deterministic:  # setting it imports torch's compiler
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            torch.autograd.set_detect_anomaly(anomalies)
 
 
 def _in_time(function: Callable[[], Any], seconds: float) -> Any:

@@ -284,14 +284,18 @@ def test_a_package_away_from_its_checkout_says_where_to_go(tmp_path, missing):
 
 
 def test_jupyterlab_opens_on_the_working_copy_for_its_token_alone(tmp_path):
-    """As anybody, root included; in a path with a space and an umlaut."""
+    """As anybody, root included; in a path with a space and an umlaut; where a port is taken."""
     course, home = tmp_path / "Kürs 1", tmp_path / "home"
     copied_course(course)
     for chapter in CHAPTERS[:2]:
         write(course / "notebooks" / f"{chapter.stem}.ipynb", "1 + 1")
     plant_foreign_kernel(home / "data" / "kernels" / "python3")
 
-    with running_lab(course, home) as running:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        running_lab(course, home, "--port", str(other.getsockname()[1])) as running,
+    ):
+        assert running.printed[0].startswith(f"Port {other.getsockname()[1]} was taken")
         assert running.url.startswith("http://127.0.0.1:")
         start = running.get(f"/lab/tree/{CHAPTERS[0].stem}.ipynb").decode()
         served = json.loads(running.get(f"/api/contents/{CHAPTERS[0].stem}.ipynb"))
@@ -321,13 +325,3 @@ def plant_foreign_kernel(folder: Path) -> None:
     folder.mkdir(parents=True)
     spec = {"argv": ["foreign-python"], "display_name": "Foreign", "language": "python"}
     (folder / "kernel.json").write_text(json.dumps(spec))
-
-
-def test_a_port_in_use_is_named_and_another_one_is_taken(tmp_path):
-    course = copied_course(tmp_path / "course")
-    write(course / "notebooks" / NAME, "1 + 1")
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        with running_lab(course, tmp_path / "home", "--port", str(port)) as running:
-            assert running.get("/api/status")
-    assert running.printed[0].startswith(f"Port {port} was taken")

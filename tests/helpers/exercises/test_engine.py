@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.exercises import record
+from helpers.exercises import Case, record
 from helpers.exercises.compare import describe
-from helpers.exercises.engine import Case, Exercise, Mistake, NotRight, Prediction, source_of
+from helpers.exercises.engine import Exercise, Mistake, NotRight, Prediction, source_of
 from tests.chapters.cells import run_cell
 
 
@@ -399,6 +399,10 @@ def test_a_prediction_of_another_form_is_shown_the_form(answer):
     rows = dict(card.rows)
     assert card.state == "wrong" and rows["a prediction looks like"] == predicted().blank
     assert rows["yours"] == describe(answer) and card.text
+
+
+def test_a_missing_place_of_a_prediction_is_named():
+    assert predicted().check({"a": 2}).text == "`'b'` is missing."
 
 
 def test_a_prediction_of_another_length_is_told_so():

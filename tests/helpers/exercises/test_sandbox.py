@@ -1,5 +1,6 @@
 """An answer that is run leaves nothing behind, and whatever it does is reported."""
 
+import os
 import random
 import signal
 import sys
@@ -169,11 +170,57 @@ def test_they_come_back_after_an_error_too():
     assert torch.equal(torch.rand(1), wanted)
 
 
-def test_gradients_are_on_inside_and_as_before_outside():
-    with torch.no_grad():
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_on_inside_and_as_before_outside(mode):
+    with mode():
         with undisturbed():
-            assert torch.is_grad_enabled()
+            assert torch.ones(1, requires_grad=True).exp().requires_grad
         assert not torch.is_grad_enabled()
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+
+
+def test_the_default_dtype_is_float32_inside_and_as_before_outside():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with undisturbed():
+            assert torch.ones(1).dtype is torch.float32
+        assert torch.ones(1).dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def modes():
+    return {
+        "folder": os.getcwd(),
+        "threads": torch.get_num_threads(),
+        "device": torch.get_default_device(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "anomalies": torch.is_anomaly_enabled(),
+        "filters": list(warnings.filters),
+    }
+
+
+def test_what_an_answer_switches_is_switched_back(tmp_path):
+    before = modes()
+    with undisturbed():
+        os.chdir(tmp_path)
+        torch.set_num_threads(before["threads"] + 1)
+        torch.set_default_device("meta")
+        torch.use_deterministic_algorithms(True)
+        torch.autograd.set_detect_anomaly(True)
+        warnings.simplefilter("ignore")
+        switched = modes()
+    assert not any(before[name] == switched[name] for name in before)
+    assert modes() == before
+
+
+def test_what_nobody_has_switched_is_not_set_again(monkeypatch):
+    """Setting it imports torch's compiler, which takes seconds."""
+    calls = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: calls.append(1))
+    with undisturbed():
+        pass
+    assert not calls
 
 
 def test_the_standard_output_is_the_same_afterwards():
