@@ -9,16 +9,19 @@ import pytest
 
 import chapters
 from chapters import CHAPTERS
+from helpers.exercises import Prediction
 from helpers.exercises.engine import source_of
+from helpers.exercises.trial import ARGUMENTS
 from tests.chapters import hostile
 from tests.chapters.cells import asked, asked_of, run_cell, solved
 
 CATALOGUE = chapters.catalogue()
 EXERCISES = [pytest.param(exercise, id=name) for name, exercise in CATALOGUE.items()]
 MISTAKES = [
-    pytest.param(exercise, mistake, id=f"{name}-{number}")
+    pytest.param(exercise, mistake, make, id=f"{name}-{number}" + "b" * spelling)
     for name, exercise in CATALOGUE.items()
     for number, mistake in enumerate(exercise.mistakes, 1)
+    for spelling, make in enumerate(mistake.spellings)
 ]
 
 
@@ -35,10 +38,20 @@ def test_the_cell_with_the_solution_is_right(exercise):
     assert card.text == exercise.takeaway
 
 
-@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
-def test_a_known_mistake_gets_its_own_sentence(exercise, mistake):
-    card = exercise.check(exercise.answer_of(mistake))
+@pytest.mark.parametrize(("exercise", "mistake", "make"), MISTAKES)
+def test_a_known_mistake_gets_its_own_sentence(exercise, mistake, make):
+    card = exercise.check(exercise.answer_of(make))
     assert (card.state, card.text) == ("wrong", mistake.says), card
+
+
+@pytest.mark.parametrize("exercise", EXERCISES)
+def test_every_observation_has_its_demand_and_every_demand_is_observed(exercise):
+    if isinstance(exercise, Prediction):
+        return
+    observed = {name for trial in exercise.expected() for name in trial.seen}
+    assert observed - {ARGUMENTS} <= set(exercise.requires) <= observed
+    for demand in exercise.requires.values():
+        assert demand.count("`") % 2 == 0 and demand.endswith((".", "?"))
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
