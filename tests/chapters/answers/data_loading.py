@@ -1,0 +1,618 @@
+"""Answers to the exercises of chapter 04."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from bisect import bisect_right
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import (
+    BatchSampler,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
+    random_split,
+)
+
+
+class WindowsByCounts(Dataset):
+    def __init__(self, recordings, width):
+        self.recordings, self.width = recordings, width
+        counts = [max(0, len(recording) - width) for recording in recordings]
+        self.ends = list(itertools.accumulate(counts))
+
+    def __len__(self):
+        return self.ends[-1]
+
+    def __getitem__(self, i):
+        if i >= len(self):
+            raise IndexError(i)
+        which = bisect_right(self.ends, i)
+        start = i - (self.ends[which - 1] if which else 0)
+        window = self.recordings[which][start : start + self.width + 1]
+        return window[:-1], window[-1]
+
+
+class UnfoldedWindows(ConcatDataset):
+    def __init__(self, recordings, width):
+        unfolded = (r.unfold(0, width + 1, 1) for r in recordings if len(r) > width)
+        super().__init__([TensorDataset(rows[:, :-1], rows[:, -1]) for rows in unfolded])
+
+    def __getitem__(self, i):
+        if i >= len(self):
+            raise IndexError(i)
+        return super().__getitem__(i)
+
+
+class LongestFirst:
+    """A batch sampler that is no ``Sampler`` and draws its batches one by one."""
+
+    def __init__(self, lengths, batch_size, generator):
+        self.pieces = torch.tensor(lengths).argsort(descending=True).split(batch_size)
+        self.generator = generator
+
+    def __len__(self):
+        return len(self.pieces)
+
+    def __iter__(self):
+        left = list(range(len(self.pieces)))
+        while left:
+            place = int(torch.randint(len(left), (), generator=self.generator))
+            yield self.pieces[left.pop(place)].tolist()
+
+
+def written_into_zeros(samples):
+    longest = max(len(codes) for codes, _ in samples)
+    filled = torch.zeros(len(samples), longest, dtype=torch.int64)
+    mask = torch.zeros(len(samples), longest, dtype=torch.bool)
+    for row, (codes, _) in enumerate(samples):
+        filled[row, : len(codes)] = codes
+        mask[row, : len(codes)] = True
+    labels = torch.tensor([label for _, label in samples])
+    return {"codes": filled, "lengths": mask.sum(dim=1), "mask": mask, "labels": labels}
+
+
+def augmented_in_collate_fn(images, labels, augment, batch_size=32, seed=0):
+    def augmented(samples):
+        return default_collate([(augment(image), label) for image, label in samples])
+
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(images), generator=generator)
+    train, test = order[: round(0.75 * len(order))], order[round(0.75 * len(order)) :]
+    both = TensorDataset(images, labels)
+    loader = DataLoader(Subset(both, train), batch_size, shuffle=True, collate_fn=augmented)
+    return loader, DataLoader(Subset(both, test), batch_size)
+
+
+def share_by_counting(stream, info):
+    for i, sample in enumerate(stream):
+        if info is None or i % info.num_workers == info.id:
+            yield sample
+
+
+def steps_with_a_new_iterator(dataset, steps=200, batch_size=32):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)
+    iterator, losses = iter(loader), []
+    for _ in range(steps):
+        try:
+            images, labels = next(iterator)
+        except StopIteration:
+            iterator = iter(loader)
+            images, labels = next(iterator)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+class NoSuchWindow(IndexError):
+    """An index past the last window."""
+
+
+class WindowsCountedWhileWalking:
+    """A data set that has no base class."""
+
+    def __init__(self, recordings, width):
+        self.recordings, self.width = recordings, width
+
+    def __len__(self):
+        return sum(max(0, recording.numel() - self.width) for recording in self.recordings)
+
+    def __getitem__(self, i):
+        for recording in self.recordings:
+            n = max(0, recording.numel() - self.width)
+            if i < n:
+                window, following, _ = recording[i:].split([self.width, 1, n - i - 1])
+                return [window, following.squeeze(0)]
+            i -= n
+        raise NoSuchWindow
+
+
+def windows_in_a_list(recordings, width):
+    return [
+        (recording[end - width : end], recording[end])
+        for recording in recordings
+        for end in range(width, len(recording))
+    ]
+
+
+class BatchesOfNumPy(BatchSampler):
+    def __init__(self, lengths, batch_size, generator):
+        super().__init__(np.argsort(lengths, kind="stable"), batch_size, drop_last=False)
+        self.generator = generator
+
+    def __iter__(self):
+        seed = torch.randint(2**31, (), generator=self.generator).item()
+        batches = list(super().__iter__())
+        np.random.default_rng(seed).shuffle(batches)
+        return iter(batches)
+
+
+class BatchesByRandomSampler(Sampler):
+    def __init__(self, lengths, batch_size, generator):
+        ranked = sorted(enumerate(lengths), key=lambda pair: -pair[1])
+        numbers = [i for i, _ in ranked]
+        self.batches = []
+        while numbers:
+            self.batches.append(tuple(numbers[:batch_size]))
+            numbers = numbers[batch_size:]
+        self.order = RandomSampler(self.batches, generator=generator)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return map(self.batches.__getitem__, self.order)
+
+
+class ShortBatchAnywhere:
+    def __init__(self, lengths, batch_size, generator):
+        self.by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
+        self.batch_size, self.generator = batch_size, generator
+
+    def __len__(self):
+        return -(-len(self.by_length) // self.batch_size)
+
+    def __iter__(self):
+        full, rest = divmod(len(self.by_length), self.batch_size)
+        sizes = [self.batch_size] * full
+        if rest:
+            sizes.insert(int(torch.randint(full + 1, (), generator=self.generator)), rest)
+        numbers = iter(self.by_length)
+        batches = [list(itertools.islice(numbers, size)) for size in sizes]
+        yield from (batches[k] for k in torch.rand(len(sizes), generator=self.generator).argsort())
+
+
+def each_filled_and_stacked(samples):
+    longest = max(codes.numel() for codes, _ in samples)
+
+    def filled(row):
+        return nn.functional.pad(row, (0, longest - row.numel()))
+
+    mask = torch.stack([filled(torch.ones_like(codes)) for codes, _ in samples]).bool()
+    return {
+        "codes": torch.stack([filled(codes) for codes, _ in samples]),
+        "lengths": mask.sum(dim=1),
+        "mask": mask,
+        "labels": default_collate([label for _, label in samples]),
+    }
+
+
+def scattered_in_a_row(samples):
+    lengths = torch.as_tensor([codes.size(0) for codes, _ in samples])
+    mask = lengths.unsqueeze(1) > torch.arange(int(lengths.max()))
+    codes = torch.zeros(mask.shape, dtype=torch.int64)
+    codes[mask] = torch.cat([codes for codes, _ in samples])
+    labels = torch.LongTensor([label for _, label in samples])
+    return {"labels": labels, "mask": mask, "lengths": lengths, "codes": codes, "longest": 0}
+
+
+class Batch(dict):
+    """A dict with a name."""
+
+
+def lists_and_numpy(samples):
+    rows = [codes.tolist() for codes, _ in samples]
+    sizes = [len(row) for row in rows]
+    table = np.array([row + [0] * (max(sizes) - len(row)) for row in rows], dtype=np.int64)
+    real = np.arange(max(sizes))[None, :] < np.array(sizes)[:, None]
+    return Batch(
+        codes=torch.from_numpy(table),
+        lengths=torch.tensor(sizes),
+        mask=torch.from_numpy(real),
+        labels=torch.from_numpy(np.array([label for _, label in samples], dtype=np.int64)),
+    )
+
+
+def subset_with_a_transform(images, labels, augment, batch_size=32, seed=0):
+    class Augmented(Subset):
+        def __getitem__(self, i):
+            image, label = super().__getitem__(i)
+            return augment(image), label
+
+        def __getitems__(self, numbers):
+            return [self[i] for i in numbers]
+
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
+    cut = int(0.75 * len(images))
+    pairs = list(zip(images, labels, strict=True))
+    train = DataLoader(Augmented(pairs, order[:cut]), batch_size, shuffle=True, drop_last=True)
+    return train, DataLoader(Subset(pairs, order[cut:]), batch_size)
+
+
+def samplers_choose_the_halves(images, labels, augment, batch_size=32, seed=0):
+    def augmented(samples):
+        return torch.stack([augment(x) for x, _ in samples]), torch.stack([y for _, y in samples])
+
+    everything = TensorDataset(images, labels)
+    order = np.random.default_rng(seed).permutation(len(images)).tolist()
+    cut = len(order) - len(order) // 4
+    train = SubsetRandomSampler(order[:cut])
+    return [
+        DataLoader(everything, batch_size, sampler=train, collate_fn=augmented),
+        DataLoader(everything, batch_size, sampler=order[cut:]),
+    ]
+
+
+def two_splits_that_agree(images, labels, augment, batch_size=32, seed=0):
+    class Images(Dataset):
+        def __init__(self, transform):
+            self.transform = transform
+
+        def __len__(self):
+            return len(labels)
+
+        def __getitem__(self, i):
+            return self.transform(images[i]), labels[i]
+
+    def halves(transform):
+        generator = torch.Generator().manual_seed(seed)
+        return random_split(Images(transform), [0.75, 0.25], generator=generator)
+
+    train, test = halves(augment)[0], halves(lambda image: image)[1]
+    order = BatchSampler(RandomSampler(train), batch_size, drop_last=False)
+    return DataLoader(train, batch_sampler=order), DataLoader(test, batch_size)
+
+
+def share_by_flags(stream, info):
+    n, mine = (1, 0) if info is None else (info.num_workers, info.id)
+    return itertools.compress(stream, itertools.cycle([k == mine for k in range(n)]))
+
+
+class share_in_blocks:
+    """Blocks of four samples, and it can be read again."""
+
+    def __init__(self, stream, info):
+        self.stream, self.info = stream, info
+
+    def __iter__(self):
+        for i, sample in enumerate(self.stream):
+            if self.info is None or i // 4 % self.info.num_workers == self.info.id:
+                yield sample
+
+
+class share_by_next:
+    def __init__(self, stream, info):
+        self.iterator = iter(stream)
+        self.wait, self.skip = (info.id, info.num_workers - 1) if info else (0, 0)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        for _ in range(self.wait):
+            next(self.iterator)
+        self.wait = self.skip
+        return next(self.iterator)
+
+
+def model_and_optimizer():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    return model, torch.optim.Adam(model.parameters(), lr=0.01)
+
+
+def steps_with_a_closure(dataset, steps=200, batch_size=32):
+    """Whole epochs until it is enough; the loss comes from the optimizer."""
+    model, optimizer = model_and_optimizer()
+    losses = []
+    while len(losses) < steps:
+        for images, labels in DataLoader(dataset, batch_size, shuffle=True):
+
+            def closure(images=images, labels=labels):
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(images), labels)
+                loss.backward()
+                return loss
+
+            losses.append(optimizer.step(closure).detach())
+            if len(losses) == steps:
+                break
+    return model, torch.stack(losses)
+
+
+def steps_over_the_end(dataset, steps=200, batch_size=32):
+    """Every batch is full: one that begins in an epoch ends in the next."""
+    model, optimizer = model_and_optimizer()
+    numbers = itertools.chain.from_iterable(
+        torch.randperm(len(dataset)).tolist() for _ in itertools.count()
+    )
+    losses = []
+    for _ in range(steps):
+        images, labels = default_collate([dataset[next(numbers)] for _ in range(batch_size)])
+        loss = nn.functional.cross_entropy(model(images), labels)
+        model.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+def steps_of_a_plan(dataset, steps=200, batch_size=32):
+    """One loader with a batch sampler of exactly as many batches, and a look at the data after."""
+    model, optimizer = model_and_optimizer()
+    starts = range(0, len(dataset), batch_size)
+    plan = [
+        range(start, min(start + batch_size, len(dataset)))
+        for start in itertools.islice(itertools.cycle(starts), steps)
+    ]
+    loss_fn, losses = nn.CrossEntropyLoss(), []
+    for images, labels in DataLoader(dataset, batch_sampler=plan):
+        optimizer.zero_grad()
+        loss = loss_fn(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(np.float32(loss.item()))
+    with torch.no_grad():
+        model(dataset[0][0][None])
+    return model, losses
+
+
+EPOCHS = {
+    "epoch_1 == epoch_2": False,
+    "a second run() gives the same two epochs": True,
+    "next(iter(loader)) gives the same batch twice": False,
+    "len(loader)": 3,
+}
+COLLATED = {
+    "type(batch)": "dict",
+    "image shape": (2, 1, 8, 8),
+    "score dtype": "torch.float64",
+    "type of pair": "list",
+}
+
+RIGHT = {
+    "Windows": [
+        WindowsByCounts,
+        UnfoldedWindows,
+        WindowsCountedWhileWalking,
+        windows_in_a_list,
+    ],
+    "epochs": [
+        EPOCHS,
+        {name: np.bool_(value) for name, value in EPOCHS.items()} | {"len(loader)": 3.0},
+        {name: torch.tensor(value) for name, value in EPOCHS.items()},
+    ],
+    "LengthBatches": [LongestFirst, BatchesOfNumPy, BatchesByRandomSampler, ShortBatchAnywhere],
+    "collated": [
+        COLLATED,
+        COLLATED | {"image shape": [2, 1, 8, 8]},
+        COLLATED | {"image shape": torch.Size([2, 1, 8, 8])},
+    ],
+    "pad": [written_into_zeros, each_filled_and_stacked, scattered_in_a_row, lists_and_numpy],
+    "make_loaders": [
+        augmented_in_collate_fn,
+        subset_with_a_transform,
+        samplers_choose_the_halves,
+        two_splits_that_agree,
+    ],
+    "my_share": [share_by_counting, share_by_flags, share_in_blocks, share_by_next],
+    "train_steps": [
+        steps_with_a_new_iterator,
+        steps_with_a_closure,
+        steps_over_the_end,
+        steps_of_a_plan,
+    ],
+}
+
+
+class WindowsOfNumbers(WindowsByCounts):
+    def __getitem__(self, i):
+        window, following = super().__getitem__(i)
+        return window, following.item()
+
+
+class WindowsWithoutAnEnd(WindowsByCounts):
+    def __getitem__(self, i):
+        return super().__getitem__(i % len(self))
+
+
+class OneEpoch(Sampler):
+    """An iterator made in ``__init__`` is used up after the first epoch."""
+
+    def __init__(self, lengths, batch_size, generator):
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        batches = [order[k : k + batch_size] for k in range(0, len(order), batch_size)]
+        self.n = len(batches)
+        self.it = iter([batches[k] for k in torch.randperm(len(batches), generator=generator)])
+
+    def __len__(self):
+        return self.n
+
+    def __iter__(self):
+        return self.it
+
+
+class BatchesAsTensors(LongestFirst):
+    def __iter__(self):
+        return map(torch.tensor, super().__iter__())
+
+
+class OneDirectionOrTheOther(LongestFirst):
+    def __iter__(self):
+        pieces = [piece.tolist() for piece in self.pieces]
+        yield from pieces[:: 1 - 2 * int(torch.randint(2, (), generator=self.generator))]
+
+
+class SeededByTheSeed(LongestFirst):
+    """It looks up how the generator was seeded, and draws from another."""
+
+    def __init__(self, lengths, batch_size, generator):
+        super().__init__(
+            lengths, batch_size, torch.Generator().manual_seed(generator.initial_seed())
+        )
+
+
+def without_empty_samples(samples):
+    return written_into_zeros([sample for sample in samples if len(sample[0])])
+
+
+def time_first(samples):
+    codes, labels = zip(*samples, strict=True)
+    lengths = torch.tensor([len(one) for one in codes])
+    mask = torch.arange(max(lengths))[:, None] < lengths
+    labels = torch.tensor(labels)
+    return {"codes": pad_sequence(codes), "lengths": lengths, "mask": mask, "labels": labels}
+
+
+def split_by(shares, replacement=False):
+    def make_loaders(images, labels, augment, batch_size=32, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        everything = TensorDataset(images, labels)
+        train, test = random_split(everything, shares, generator=generator)
+
+        def augmented(samples):
+            return default_collate([(augment(image), label) for image, label in samples])
+
+        order = RandomSampler(train, replacement=replacement)
+        loader = DataLoader(train, batch_size, sampler=order, collate_fn=augmented)
+        return loader, DataLoader(test, batch_size)
+
+    return make_loaders
+
+
+def one_noise_for_a_batch(images, labels, augment, batch_size=32, seed=0):
+    def augmented(samples):
+        images, labels = default_collate(samples)
+        noise = augment(images[0]) - images[0]
+        return images + noise, labels
+
+    generator = torch.Generator().manual_seed(seed)
+    train, test = random_split(TensorDataset(images, labels), [0.75, 0.25], generator=generator)
+    loader = DataLoader(train, batch_size, shuffle=True, collate_fn=augmented)
+    return loader, DataLoader(test, batch_size)
+
+
+def rounds_of_all_workers(stream, info):
+    if info is None:
+        yield from stream
+        return
+    iterator = iter(stream)
+    while group := list(itertools.islice(iterator, info.num_workers)):
+        if info.id < len(group):
+            yield group[info.id]
+
+
+def all_to_the_first(stream, info):
+    return stream if info is None or info.id == 0 else []
+
+
+def share_by_value(stream, info):
+    return stream if info is None else (s for s in stream if hash(s) % info.num_workers == info.id)
+
+
+def trained_on(batches):
+    """Some batches, in a loop that is right."""
+    model, optimizer = model_and_optimizer()
+    losses = []
+    for images, labels in batches:
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+def endless(loader):
+    while True:
+        yield from loader
+
+
+def skips_the_small_one(dataset, steps=200, batch_size=32):
+    full = (b for b in endless(DataLoader(dataset, batch_size)) if len(b[0]) == batch_size)
+    return trained_on(itertools.islice(full, steps))
+
+
+def draws_from_a_list(dataset, steps=200, batch_size=32):
+    batches = list(DataLoader(dataset, batch_size))
+    return trained_on(random.choice(batches) for _ in range(steps))
+
+
+def always_32(dataset, steps=200, batch_size=32):
+    return trained_on(itertools.islice(endless(DataLoader(dataset, 32)), steps))
+
+
+def running_mean(dataset, steps=200, batch_size=32):
+    model, losses = steps_with_a_new_iterator(dataset, steps, batch_size)
+    return model, (np.cumsum(losses) / np.arange(1, steps + 1)).tolist()
+
+
+def gradients_add_up(dataset, steps=200, batch_size=32):
+    model, optimizer = model_and_optimizer()
+    losses = []
+    for images, labels in itertools.islice(endless(DataLoader(dataset, batch_size)), steps):
+        loss = nn.functional.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+WRONG = {
+    "Windows": [
+        (WindowsOfNumbers, "A Tensor is expected for what follows a window, a float came"),
+        (WindowsWithoutAnEnd, "raises `IndexError`"),
+    ],
+    "epochs": [(EPOCHS | {"len(loader)": 2.5}, "a whole number")],
+    "LengthBatches": [
+        (OneEpoch, "Each index comes once an epoch"),
+        (BatchesAsTensors, "A list or a tuple is expected for a batch, a Tensor came"),
+        (OneDirectionOrTheOther, "every order of them comes up"),
+        (SeededByTheSeed, "drawn from `generator`"),
+    ],
+    "collated": [(COLLATED | {"score dtype": "float64"}, "the whole name")],
+    "pad": [(without_empty_samples, "a row for each sample"), (time_first, "`(longest, batch)`")],
+    "make_loaders": [
+        (split_by([0.8, 0.2]), "Three quarters"),
+        (split_by([0.75, 0.25], replacement=True), "each sample comes once"),
+        (one_noise_for_a_batch, "anew for each image"),
+    ],
+    "my_share": [
+        (rounds_of_all_workers, "nothing behind it has been read"),
+        (all_to_the_first, "about equal shares"),
+        (share_by_value, "whatever they are"),
+    ],
+    "train_steps": [
+        (skips_the_small_one, "The last samples are never seen"),
+        (draws_from_a_list, "No sample is seen more than once more often"),
+        (always_32, "one batch of `batch_size` samples"),
+        (running_mean, "cross-entropy of that step's batch"),
+        (gradients_add_up, "the gradient of its own batch alone"),
+    ],
+}
