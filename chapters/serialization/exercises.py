@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import errno
+import inspect
 import io
 import math
 import os
 import pickle
+import re
 import tempfile
+import types
 from collections import OrderedDict
 from pathlib import Path
 from unittest import mock
@@ -22,6 +25,7 @@ from helpers import checkpoint
 from helpers.exercises import Case, Exercises
 
 chapter = Exercises(__file__)
+report = chapter.report
 
 
 @chapter.prediction
@@ -54,46 +58,76 @@ def travels():
     }
 
 
-def _with_scripted_losses(answer, losses):
-    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    with torch.no_grad():
-        for tensor in model.state_dict().values():
-            tensor.zero_()
-    before, trained = list(model.parameters()), []
+def _model(dtype=torch.float32, tied=False, frozen=False):
+    layers = [nn.Linear(3, 3), nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()), nn.Linear(3, 3)]
+    if tied:
+        layers[2].weight = layers[0].weight
+    layers[0].requires_grad_(not frozen)
+    return nn.Sequential(*layers).to(dtype)
+
+
+def _values(tensors):
+    return {name: tensor.detach().clone() for name, tensor in dict(tensors).items()}
+
+
+def _bits(model):
+    return tuple(tensor.detach().numpy().tobytes() for tensor in model.state_dict().values())
+
+
+def _training(answer, model, losses, best="weights"):
+    """A real training; the losses of its epochs are given."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x, y = torch.randn(2, 8, 3, dtype=model[0].weight.dtype)
+    epochs = []
+    known = {}
 
     def train_epoch(model):
-        trained.append(model)
-        with torch.no_grad():
-            for tensor in model.state_dict().values():
-                tensor.add_(1)
+        model.train()
+        optimizer.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        optimizer.step()
+        epochs.append(_values(model.state_dict()))
+        if len(epochs) <= len(losses):
+            known.setdefault(_bits(model), losses[len(epochs) - 1])
 
     def validate(model):
-        return losses[int(model[0].weight.max()) - 1]
+        model.eval()
+        return known.get(_bits(model), math.inf)
 
-    returned = answer(model, train_epoch, validate, len(losses))
-    after = list(model.parameters())
-    return {
-        "returned": returned,
-        "the weights are those of epoch": model[0].weight.max().item(),
-        "BatchNorm's statistics are those of epoch": model[1].running_mean.max().item(),
-        "BatchNorm's counter is that of epoch": model[1].num_batches_tracked.item(),
-        "the optimizer's parameters are still the model's": all(
-            theirs is ours and ours.requires_grad
-            for theirs, ours in zip(before, after, strict=True)
-        ),
-        "epochs trained": len(trained),
-    }
+    loss = answer(model, train_epoch, validate, len(losses))
+    state = _values(model.state_dict())
+    yield best, _values(model.named_parameters())
+    yield "statistics", _values(model.named_buffers())
+    yield "loss", loss
+    yield "epochs", len(epochs)
+    number = losses.index(min(losses))
+    yield "exact", number < len(epochs) and not checkpoint.differences(state, epochs[number])
+    train_epoch(model)
+    yield "onward", _values(model.named_parameters())
+
+
+def _drawn_losses():
+    for epochs, scale, shift in [(7, 0.01, 0), (5, 1, -2), (4, 9000, 2e6)]:
+        losses = (scale * torch.rand(epochs) + shift).tolist()
+        yield f"{epochs} epochs with losses about {losses[0]:.3g}", losses
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("the second of four epochs is the best", [0.9, 0.4, 0.6, 0.5]),
-        Case("the first is the best", [0.3, 0.4, 0.5]),
-        Case("the last is the best", [0.5, 0.4, 0.3]),
-        Case("two equal ones: the earlier counts", [0.5, 0.2, 0.2, 0.9]),
-        Case("the losses get worse and better", [0.9, 0.4, 0.6, 0.2, 0.7]),
+        Case("the second of four epochs is the best", _model(), [0.9, 0.4, 0.6, 0.5]),
+        Case("the first is the best", _model(), [0.3, 0.4, 0.5]),
+        Case("the last is the best", _model(), [0.5, 0.4, 0.3]),
+        Case("the losses get worse and better", _model(), [0.9, 0.4, 0.6, 0.2, 0.7]),
+        Case("two equal ones", _model(), [0.5, 0.2, 0.2, 0.9], "first"),
+        Case("all are equal", _model(), [-0.5, -0.5, -0.5], "first"),
+        Case("a single epoch", _model(), [0.7]),
+        Case("each loss is hardly lower", _model(), [0.5, 0.49999, 0.49998]),
+        Case("a model in float64", _model(torch.float64), [0.9, 0.4, 0.6]),
+        Case("two layers share a weight", _model(tied=True), [0.9, 0.4, 0.6]),
+        Case("a layer is frozen", _model(frozen=True), [0.9, 0.4, 0.6]),
+        *(Case(label, _model(), losses) for label, losses in _drawn_losses()),
     ],
-    observe=_with_scripted_losses,
+    observe=_training,
 )
 def train_keeping_best(model, train_epoch, validate, epochs):
     """Train for `epochs` epochs, then put the best epoch's weights back; return its loss."""
@@ -111,58 +145,80 @@ def _net(first=3, last=2):
     return nn.Sequential(nn.Linear(first, 4), nn.BatchNorm1d(4), nn.Linear(4, last))
 
 
-def _net_state(first=3, last=2, without=""):
-    state = _net(first, last).state_dict()
-    filled = {name: torch.full_like(tensor, 7) for name, tensor in state.items()}
-    return {name: tensor for name, tensor in filled.items() if name != without}
-
-
-def _renamed(state, old, new):
-    return {new if name == old else name: tensor for name, tensor in state.items()}
-
-
-def _in_float64(state):
-    return {name: t.double() if t.is_floating_point() else t for name, t in state.items()}
-
-
-def _what_changed(answer, model, state):
-    before, parameters = copy.deepcopy(model.state_dict()), list(model.parameters())
-    given = {name: tensor.clone() for name, tensor in state.items()}
-    returned = answer(model, state)
-    now = copy.deepcopy(model.state_dict())
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1)  # the training goes on
+def _drawn(state, prefix=""):
+    """New values for the names of a state."""
     return {
-        "returned": returned,
-        "tensors that are no longer what they were": [
-            name for name in before if not torch.equal(now[name], before[name])
-        ],
-        "dtype": str(model[0].weight.dtype),
-        "the same parameters, to be trained": all(
-            mine is old and mine.requires_grad
-            for mine, old in zip(model.parameters(), parameters, strict=True)
-        ),
-        "in train mode": model.training,
-        "`state` is as it was": not checkpoint.differences(dict(state), given),
+        prefix + name: torch.randn(t.shape) if t.is_floating_point() else torch.tensor(7)
+        for name, t in state.items()
     }
+
+
+def _fitting(model=None, **changed):
+    """A model and a state for it; of the state, tensors may be changed (None leaves one out)."""
+    model = model or _net()
+    state = {**_drawn(model.state_dict()), **changed}
+    return model, {name: tensor for name, tensor in state.items() if tensor is not None}
+
+
+def _converted(dtype):
+    return {name: (10 * tensor).to(dtype) for name, tensor in _fitting()[1].items()}
+
+
+def _moved(model, optimizer):
+    """How far the optimizer that was there before moves the parameters in a step."""
+    before = _values(model.named_parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    return {name: (p.detach() - before[name]).float() for name, p in model.named_parameters()}
+
+
+def _loading(answer, model, state, taken="taken"):
+    optimizer = torch.optim.SGD([*model.parameters(), nn.Parameter(torch.ones(1))], lr=0.5)
+    returned = answer(model, state)
+    yield "false" if taken == "kept" else "true", returned
+    yield taken, _values(model.state_dict())
+    yield "onward", _moved(model, optimizer)
+    yield "state", _values(state)
+
+
+def _unfitting():
+    """Changes of a state that fits, after which it does not."""
+    for name in ("0.weight", "1.running_var", "2.bias"):
+        yield f"{name} is missing", {name: None}
+    for name in ("3.weight", "0.extra"):
+        yield f"there is a {name} too many", {name: torch.ones(2, 2)}
+    yield "2.bias has another name", {"2.bias": None, "2.bais": torch.ones(2)}
+    for name, *shapes in [
+        ("0.weight", (4, 5), (3, 4), (12,), (1, 3), (4, 1), (5, 3), (0, 3)),
+        ("0.bias", (1,), (4, 1), ()),
+        ("1.running_mean", (5,), (1,)),
+        ("2.weight", (3, 4), (1, 4), (8,)),
+        ("2.bias", (1,), (1, 2)),
+    ]:
+        for shape in shapes:
+            yield f"{name} has the shape {shape}", {name: torch.randn(shape)}
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("a state that fits", _net(), _net_state()),
-        Case("the last layer has another shape", _net(), _net_state(last=3)),
-        Case("a name is missing", _net(), _net_state(without="2.bias")),
-        Case("a name is too many", _net(), {**_net_state(), "3.weight": torch.ones(2, 2)}),
-        Case("BatchNorm's statistics are missing", _net(), _net_state(without="1.running_var")),
-        Case("the first layer has another shape", _net(), _net_state(first=5)),
-        Case("the same values in float64", _net(), _in_float64(_net_state())),
-        Case("the same names in another order", _net(), dict(reversed(_net_state().items()))),
-        Case("a name is another one", _net(), _renamed(_net_state(), "0.weight", "0.wieght")),
-        Case("a weight is transposed", _net(), {**_net_state(), "0.weight": torch.ones(3, 4)}),
-        Case("a statistic is too long", _net(), {**_net_state(), "1.running_mean": torch.ones(5)}),
+        Case("a state that fits", *_fitting()),
+        *(Case(label, *_fitting(**changed), "kept") for label, changed in _unfitting()),
+        Case("an empty state", _net(), {}, "kept"),
+        Case("the same names in another order", _net(), _reversed(_fitting()[1]), "order"),
+        *(
+            Case(f"the state in {dtype}", _net(), _converted(dtype), "dtypes")
+            for dtype in (torch.float64, torch.float16, torch.int64)
+        ),
+        Case("the model in float64", *_fitting(_net().double()), "dtypes"),
+        Case("a state from `state_dict()`", _net(), _net().state_dict()),
+        Case("two layers share a weight", *_fitting_tied()),
+        Case("a layer is frozen", *_fitting(_model(frozen=True))),
+        Case("other widths", *_fitting(_net(1, 7))),
+        Case("a model without tensors", nn.Sequential(nn.ReLU()), {}),
+        Case("a model without tensors, and a name", nn.ReLU(), {"a": torch.ones(1)}, "kept"),
     ],
-    observe=_what_changed,
+    observe=_loading,
 )
 def load_or_leave(model, state):
     """Load `state` whole and return True, or leave `model` alone and return False."""
@@ -174,64 +230,105 @@ def load_or_leave(model, state):
     return True
 
 
+def _reversed(state):
+    return dict(reversed(state.items()))
+
+
+def _fitting_tied():
+    model, state = _fitting(_model(tied=True))
+    return model, {**state, "2.weight": state["0.weight"]}
+
+
 class _Classifier(nn.Module):
-    def __init__(self, part, classes):
+    def __init__(self, part="body", classes=2):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("mean", torch.randn(3))
         self.model = nn.Linear(3, 4)
         self.add_module(part, nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)))
         self.head = nn.Linear(4, classes)
 
 
-def _pair(prefix, part="body", classes=2, transposed=False):
-    """A model of two classes, and a state to start it from."""
-    state = _Classifier(part, classes).state_dict()
-    filled = {f"{prefix}{name}": torch.full_like(t, 7) for name, t in state.items()}
-    if transposed:
-        filled["model.weight"] = filled["model.weight"].T
-    return _Classifier(part, 2), filled
+def _pair(prefix="", other=None, part="body", **changed):
+    """A model of two classes, a state to start it from, and the names that do not fit."""
+    model = _Classifier(part)
+    own = model.state_dict()
+    state = {**_drawn((other or model).state_dict()), **changed}
+    state = {name: tensor for name, tensor in state.items() if tensor is not None}
+    fitting = {n for n, t in state.items() if n in own and own[n].shape == t.shape}
+    return model, _prefixed(prefix, state), sorted(own.keys() - fitting)
 
 
-def _what_it_took(answer, model, state):
-    given, parameters = list(state), list(model.parameters())
+def _prefixed(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+def _none_of(prefix):
+    model = _Classifier()
+    return model, _drawn(model.state_dict(), prefix), sorted(model.state_dict())
+
+
+def _other_dtype(prefix, dtype):
+    model, state, left = _pair(prefix)
+    return model, {name: (9 * tensor).to(dtype) for name, tensor in state.items()}, left
+
+
+def _starting(answer, model, state, left, taken="taken", kept="kept"):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     returned = answer(model, state)
-    taken = [name for name, t in model.state_dict().items() if bool((t == 7).all())]
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(1)  # the training goes on
-    return {
-        "returned": returned,
-        "taken over": taken,
-        "the same parameters": all(
-            mine is old for mine, old in zip(model.parameters(), parameters, strict=True)
-        ),
-        "`state` is as it was": list(state) == given
-        and all(bool((tensor == 7).all()) for tensor in state.values()),
-    }
+    buffers = {name for name, _ in model.named_buffers()}
+    now = _values(model.state_dict())
+    fitting = now.keys() - {*left}
+    apart = buffers if taken == "taken" else set()
+    yield taken, {name: now[name] for name in fitting - apart}
+    if apart:
+        yield "buffers", {name: now[name] for name in fitting & apart}
+    yield kept, {name: now[name] for name in left}
+    yield "left", returned
+    yield "onward", _moved(model, optimizer)
+    yield "state", _values(state)
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("saved from inside DataParallel", *_pair("module.")),
-        Case("saved from a compiled model", *_pair("_orig_mod.")),
-        Case("no wrapper", *_pair("")),
-        Case("no wrapper, and three classes in place of two", *_pair("", classes=3)),
-        Case("DataParallel, and three classes", *_pair("module.", classes=3)),
-        Case("a part of the model is called submodule", *_pair("module.", part="submodule")),
-        Case("one weight is transposed", *_pair("", transposed=True)),
-        Case("an unknown word is in front", *_pair("teacher.")),
+        *(
+            Case(f"{says}, {classes} classes", *_pair(prefix, _Classifier("body", classes)))
+            for says, prefix in _WRAPPERS.items()
+            for classes in (2, 3)
+        ),
+        Case("no wrapper, 1 class", *_pair(other=_Classifier("body", 1))),
+        Case("no wrapper, a part is called submodule", *_pair(part="submodule")),
+        Case("DataParallel, a part is called submodule", *_pair("module.", part="submodule")),
+        Case("one weight is transposed", *_pair(**{"model.weight": torch.randn(3, 4)})),
+        Case("one weight is flat", *_pair("module.", **{"model.weight": torch.randn(12)})),
+        Case("a buffer is missing", *_pair("module.", mean=None)),
+        Case("the state has more names", *_pair("_orig_mod.", extra=torch.ones(2))),
+        Case("the state in float16", *_other_dtype("module.", torch.float16), "dtype"),
+        Case("a model with BatchNorm", *_fitting(_net()), []),
+        Case("an empty state", _Classifier(), {}, sorted(_Classifier().state_dict())),
+        *(
+            Case(f"`{prefix}` in front", *_none_of(prefix), "taken", "one prefix")
+            for prefix in ("module.module.", "module._orig_mod.", "_orig_mod.module.")
+        ),
+        *(
+            Case(f"`{prefix}` in front", *_none_of(prefix), "taken", "no prefix")
+            for prefix in ("teacher.", "module")
+        ),
     ],
-    observe=_what_it_took,
+    observe=_starting,
 )
 def warm_start(model, state):
     """Take over what fits; return the names of what did not."""
     own = model.state_dict()
     fitting = {}
     for name, tensor in state.items():
-        name = name.removeprefix("module.").removeprefix("_orig_mod.")
+        if name.startswith(("module.", "_orig_mod.")):
+            name = name.partition(".")[2]
         if name in own and own[name].shape == tensor.shape:
             fitting[name] = tensor
     return sorted(model.load_state_dict(fitting, strict=False).missing_keys)
+
+
+_WRAPPERS = {"no wrapper": "", "DataParallel": "module.", "compiled": "_orig_mod."}
 
 
 @chapter.prediction
@@ -364,46 +461,39 @@ def missing_piece():
 
 
 def _resumed(answer, steps):
-    def same(*names):
-        pairs = {name: (getattr(first, name), getattr(second, name)) for name in names}
-        return [
-            name
-            for name, (ours, theirs) in pairs.items()
-            if not checkpoint.differences(ours.state_dict(), theirs.state_dict())
-        ]
-
-    generator = torch.Generator().manual_seed(0)
-    batches = [torch.randn(8, 2, generator=generator) + 3 for _ in range(2 * steps)]
+    batches = [torch.randn(rows, 2) + 3 for rows in torch.randint(1, 9, (steps + 6,)).tolist()]
     first = answer(seed=0)
-    for real in batches[:steps]:
-        first.step(real)
+    losses = [first.step(real) for real in batches[:steps]]
+    yield "as given", (losses, _parts(first))
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
+    state = torch.load(file)
+    yield "file", True
     second = answer(seed=1)
-    second.load_state_dict(torch.load(file))
-    wanted, got = ([one.step(real) for real in batches[steps:]] for one in (first, second))
-    own = [*second.maker.parameters(), *second.critic.parameters()]
-    moved = [*_parameters(second.maker_optimizer), *_parameters(second.critic_optimizer)]
-    same_losses = [ours == theirs for ours, theirs in zip(wanted, got, strict=True)]
-    return {
-        "the optimizers move the networks": [id(p) for p in own] == [id(p) for p in moved],
-        "steps with the right loss": sum(same_losses),
-        "the same networks": same("maker", "critic", "average"),
-        "the same optimizers": same("maker_optimizer", "critic_optimizer"),
-        "steps counted": second.steps,
-    }
+    second.load_state_dict(state)
+    now = _parts(second)
+    yield "networks", (now["maker"], now["critic"])
+    yield "optimizers", (now["maker_optimizer"], now["critic_optimizer"])
+    for name in ("average", "noise", "steps"):
+        yield name, now[name]
+    same = [not checkpoint.differences(_parts(first), now)]
+    wanted = [first.step(real) for real in batches[steps:]]
+    yield "first", (wanted, _parts(first))
+    got = [second.step(real) for real in batches[steps:]]
+    yield "onward", (got, _parts(second))
+    same += [wanted == got, not checkpoint.differences(_parts(first), _parts(second))]
+    yield "exact", all(same)
 
 
-def _parameters(optimizer):
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _parts(trainer):
+    names = ("maker", "critic", "average", "maker_optimizer", "critic_optimizer")
+    parts = {name: copy.deepcopy(dict(getattr(trainer, name).state_dict())) for name in names}
+    return {**parts, "noise": trainer.noise.get_state().clone(), "steps": int(trainer.steps)}
 
 
 @chapter.exercise(
-    cases=lambda: [
-        Case("interrupted after 5 steps", 5),
-        Case("interrupted after 4 steps", 4),
-    ],
+    cases=lambda: [Case(f"interrupted after {steps} steps", steps) for steps in (5, 4, 0, 1, 9)],
     observe=_resumed,
 )
 class Trainer:
@@ -446,30 +536,76 @@ class Trainer:
                 getattr(self, name).load_state_dict(part)
 
 
-def _with_faults(answer, fault):
-    with tempfile.TemporaryDirectory() as folder:
-        path, neighbour = Path(folder, "last.pt"), Path(folder, "neighbour.tmp")
-        neighbour.touch()
-        if fault != "first":
-            torch.save({"step": 1}, path)
+def _saving(answer, fault=""):
+    """One call, in a folder with other people's files; ``fault`` says what fails."""
+    with _a_folder() as path:
+        state = {"step": 2, "weights": torch.arange(500.0)}
+        if fault == "a lambda":
+            state["model"] = lambda x: x
         disk = _Disk(path, fault)
-        with disk.watched():
-            try:
-                answer({"step": 2, "weights": torch.arange(5000.0)}, path)
-                ended = "no error"
-            except OSError as error:
-                ended = f"OSError: {error.strerror}"
-            except KeyboardInterrupt:
-                ended = "KeyboardInterrupt"
-        return {
-            "the call ended with": ended,
-            "in the file": _step_in(path),
-            "in the file during the writing": disk.while_writing,
-            "new files left": len(set(Path(folder).iterdir()) - {path, neighbour}),
-            "the neighbour's file is there": neighbour.exists(),
-            "on the disk before it got its name": disk.on_the_disk,
-            "written in the folder of the checkpoint": disk.within_the_folder,
-        }
+        ended = disk.save(answer, state)
+        if fault:
+            yield "error", ended
+            yield "old", _step_in(path)
+        else:
+            yield "saved", torch.load(path)
+        yield "whole", disk.moments_without_it()
+        yield "untouched", disk.old()
+        if not fault:
+            yield "on the disk", disk.on_the_disk
+            yield "own folder", disk.within_the_folder
+        yield "left", disk.new_names()
+        yield "others", disk.others_are_as_before()
+
+
+def _first(answer):
+    with _a_folder(with_old=False) as path:
+        disk = _Disk(path)
+        disk.save(answer, {"step": 2})
+        yield "saved", torch.load(path)
+        yield "whole", disk.moments_without_it()
+        yield "on the disk", disk.on_the_disk
+        yield "left", disk.new_names()
+
+
+def _relative(answer):
+    with _a_folder("run 1.best") as path:
+        os.chdir(path.parent)
+        answer({"step": 2}, Path("run 1.best"))
+        yield "saved", torch.load(path)
+
+
+def _where_names_are_taken(answer):
+    """A second save, after somebody has made files of the names that the first one used."""
+    with _a_folder() as path:
+        disk = _Disk(path)
+        disk.save(answer, {"step": 2})
+        for name in disk.names_used:
+            # A name with a number in it is not found twice.
+            if not re.search(r"\d{6}", name) and str(os.getpid()) not in name:
+                (path.parent / name).write_text("somebody else's")
+        disk = _Disk(path)
+        with contextlib.suppress(OSError):
+            disk.save(answer, {"step": 3})
+        yield "others", disk.others_are_as_before()
+        yield "saved", torch.load(path)
+
+
+@contextlib.contextmanager
+def _a_folder(name="last.pt", with_old=True):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a run", name)
+        path.parent.mkdir()
+        for other in ("other.tmp", "other.pt", f"{path.stem}.old"):
+            (path.parent / other).write_text(other)
+        if with_old:
+            torch.save({"step": 1}, path)
+        here = os.getcwd()
+        os.chdir(folder)  # for what an answer writes beside the program
+        try:
+            yield path
+        finally:
+            os.chdir(here)
 
 
 def _step_in(path):
@@ -484,32 +620,94 @@ def _step_in(path):
 class _Disk:
     """Watches how a file comes to its name, and fails on request."""
 
-    def __init__(self, path, fault):
+    def __init__(self, path, fault=""):
         self.path, self.fault = path, fault
-        self.while_writing = "never written"
+        self.before = self._files()
+        self.names_used: set[str] = set()
+        self.seen = [_step_in(path)]  # what was in the file, one after the other
+        self.content = path.read_bytes() if path.exists() else b""
         self.synced: dict[int, int] = {}  # how many bytes of each file were synced
         self.on_the_disk = "nothing"  # of the file, when it got its name
         self.within_the_folder = True
+        self.linked = path.parent.with_name("the old file")
+        # not every file system has links
+        with contextlib.suppress(OSError):
+            os.link(path, self.linked)
+
+    def save(self, answer, state):
+        """How the call ended."""
+        with self._watched(getattr(inspect.unwrap(answer), "__globals__", {})):
+            try:
+                answer(state, self.path)
+                ended = "no error"
+            except (OSError, KeyboardInterrupt, pickle.PicklingError, AttributeError) as error:
+                if not self.fault:
+                    raise
+                interrupted = isinstance(error, KeyboardInterrupt)
+                ended = "an interrupt" if interrupted else "an error"
+        self._look()
+        return ended
+
+    def old(self):
+        """What is in the old file, under whatever name."""
+        return _step_in(self.linked) if self.linked.exists() else "step 1"
+
+    def moments_without_it(self):
+        """What was in the file at moments when no whole checkpoint was."""
+        return [seen for seen in self.seen[1:] if not seen.startswith("step")]
+
+    def new_names(self):
+        return len(self._files().keys() - self.before.keys() - {self.path.name})
+
+    def others_are_as_before(self):
+        now = self._files()
+        return all(now.get(name) == self.before[name] for name in {*self.before} - {self.path.name})
+
+    def _files(self):
+        files = self.path.parent.iterdir()
+        return {file.name: file.read_bytes() if file.is_file() else b"" for file in files}
+
+    def _look(self):
+        self.names_used |= {file.name for file in self.path.parent.iterdir()} - {*self.before}
+        self.names_used.discard(self.path.name)
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if content != self.content:
+            self.content = content
+            self.seen.append(_step_in(self.path))
+            self.seen[-2:] = dict.fromkeys(self.seen[-2:])
 
     @contextlib.contextmanager
-    def watched(self):
-        replaced = {
-            "replace": self._watched(os.replace),
-            "rename": self._watched(os.rename),
-            "fsync": self._fsync,
-            "fdatasync": self._fsync,
-            "sync": self._sync,
+    def _watched(self, names):
+        """``names`` are those that the answer sees: ``save`` may be among them."""
+        watched = {
+            (torch, "save"): self._save,
+            (os, "replace"): self._renaming(os.replace),
+            (os, "rename"): self._renaming(os.rename),
+            (os, "fsync"): self._fsync,
+            (os, "fdatasync"): self._fsync,
+            (os, "sync"): self._sync,
         }
-        replaced = {name: new for name, new in replaced.items() if hasattr(os, name)}
-        with (
-            mock.patch.multiple(os, **replaced),
+        watched = {place: new for place, new in watched.items() if hasattr(*place)}
+        known = {getattr(*place): new for place, new in watched.items()}
+        imported = {
+            name: one
+            for name, one in names.items()
+            if _is_function(one) and one in known and not name.startswith("_")
+        }
+        with contextlib.ExitStack() as stack:
+            for place, new in watched.items():
+                stack.enter_context(mock.patch.object(*place, new))
             # up to Python 3.10, pathlib keeps functions that it took from os when it was imported
-            mock.patch.multiple(Path, replace=_by_os("replace"), rename=_by_os("rename")),
-            mock.patch.object(torch, "save", self._save),
-        ):
+            stack.enter_context(
+                mock.patch.multiple(Path, replace=_by_os("replace"), rename=_by_os("rename"))
+            )
+            stack.callback(names.update, imported)
+            names.update({name: known[one] for name, one in imported.items()})
             yield
 
     def _save(self, state, file, *arguments, **options):
+        if self.fault == "a lambda":
+            return _torch_save(state, file, *arguments, **options)
         buffer = io.BytesIO()
         _torch_save(state, buffer, *arguments, **options)
         content = buffer.getvalue()
@@ -518,37 +716,47 @@ class _Disk:
         with open(file, "wb") if by_name else contextlib.nullcontext(file) as opened:
             for part in (content[:half], content[half:-100], content[-100:]):
                 opened.write(part)
-                self.while_writing = _step_in(self.path)
-                if self.fault == "writing":
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                if self.fault == "interrupt":
-                    raise KeyboardInterrupt
+                self._look()
+                self._fail("writing", errno.ENOSPC)
+            opened.flush()  # as torch.save does
+
+    def _fail(self, where, number):
+        if self.fault == where:
+            raise OSError(number, os.strerror(number))
+        if self.fault == f"interrupt {where}":
+            raise KeyboardInterrupt
 
     def _fsync(self, handle):
         handle = handle if isinstance(handle, int) else handle.fileno()
+        self._fail("syncing", errno.EIO)
         self._note(os.fstat(handle))
-        return _os_fsync(handle)
 
     def _sync(self):
-        for file in self.path.parent.iterdir():
+        self._fail("syncing", errno.EIO)
+        for file in self.path.parent.rglob("*"):
             self._note(file.stat())
 
     def _note(self, facts):
+        self._look()
         self.synced[facts.st_ino] = facts.st_size
 
-    def _watched(self, rename):
+    def _renaming(self, rename):
         def renamed(source, target, **options):
+            self._look()
             facts = os.stat(source)
-            if Path(target).name == self.path.name:
+            if Path(target).resolve() == self.path.resolve():
                 parts = {None: "nothing", facts.st_size: "all of it"}
                 self.on_the_disk = parts.get(self.synced.get(facts.st_ino), "a part of it")
                 folders = Path(source).resolve().parents
                 self.within_the_folder &= self.path.resolve().parent in folders
-            if self.fault == "renaming":
-                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            self._fail("renaming", errno.EACCES)
             return rename(source, target, **options)
 
         return renamed
+
+
+def _is_function(thing):
+    return type(thing) in (types.FunctionType, types.BuiltinFunctionType)
 
 
 def _by_os(name):
@@ -561,30 +769,38 @@ def _by_os(name):
     return method
 
 
-_torch_save, _os_fsync = torch.save, os.fsync
+_torch_save = torch.save
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("a good save over an old checkpoint", "nothing"),
+        Case("a good save over an old checkpoint"),
         Case("the disk is full in the middle of writing", "writing"),
-        Case("an interrupt in the middle of writing", "interrupt"),
+        Case("an interrupt in the middle of writing", "interrupt writing"),
+        Case("the disk fails in `fsync`", "syncing"),
+        Case("an interrupt in `fsync`", "interrupt syncing"),
         Case("renaming fails", "renaming"),
-        Case("a first save, into an empty folder", "first"),
+        Case("an interrupt before the renaming", "interrupt renaming"),
+        Case("the state holds a lambda, which can't be saved", "a lambda"),
+        Case("a first save", observe=_first),
+        Case("a path without a folder, with a blank and a dot in its name", observe=_relative),
+        Case("your temporary name is somebody else's", observe=_where_names_are_taken),
     ],
-    observe=_with_faults,
+    observe=_saving,
 )
 def save_safely(state, path):
     """Save `state` to `path` (a `Path`), so that a crash never costs the old file."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    import tempfile
+
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
     try:
-        with open(temporary, "wb") as file:
+        with open(handle, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        os.unlink(temporary)
         raise
 
 
