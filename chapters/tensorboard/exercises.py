@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
+import itertools
 import math
 import os
 import re
@@ -19,9 +19,11 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers import boards, data
-from helpers.exercises import Case, Exercises
+from helpers.boards.events import events
+from helpers.exercises import Case, Exercises, Shortfall, Words, require
 
 chapter = Exercises(__file__)
+report = chapter.report
 
 
 @contextlib.contextmanager
@@ -29,10 +31,6 @@ def _folder() -> Iterator[Path]:
     # An answer may leave a writer open. On Windows its file can't be deleted then.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         yield Path(name)
-
-
-def _event_files(folder: Path) -> int:
-    return len(list(folder.rglob("*tfevents*")))
 
 
 # on_disk
@@ -71,24 +69,41 @@ def no_step_is_none():
 class HalfTrained(nn.Module):
     """BatchNorm has seen batches, dropout draws, gradients wait for their step.
 
-    With ``frozen`` 1 the first block is in eval mode and asks for no gradient; with 2, only the
-    BatchNorm in it, two levels down.
+    ``frozen`` names what is in eval mode and asks for no gradient: "block", the whole first block,
+    or "inside", only the BatchNorm in it, two levels down.
     """
 
-    def __init__(self, frozen=0):
+    def __init__(self, frozen="", classes=10, scale=5.0):
         super().__init__()
-        torch.manual_seed(0)
+        torch.manual_seed(classes)
         self.first = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.BatchNorm1d(16), nn.ReLU())
         self.dropout = nn.Dropout(0.5)
-        self.last = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 10))
+        self.last = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, classes))
+        self.scale = scale
         for _ in range(3):
             self(torch.rand(8, 1, 8, 8)).square().mean().backward()
         if frozen:
-            part = self.first if frozen == 1 else self.first[2]
+            part = self.first if frozen == "block" else self.first[2]
             part.eval().requires_grad_(False)
 
     def forward(self, images):
-        return 5 * self.last(self.dropout(self.first(images)))
+        return self.scale * self.last(self.dropout(self.first(images)))
+
+
+def _with_dropout_on():
+    """As for drawing many predictions: all is in eval mode but the dropout."""
+    model = HalfTrained().eval()
+    model.dropout.train()
+    return model
+
+
+def _with_a_shared_part():
+    """Two blocks of different modes hold the same dropout."""
+    model = HalfTrained()
+    block = nn.Sequential(model.last, model.dropout).eval()
+    model.add_module("second", block)
+    model.dropout.train()
+    return model
 
 
 def _images(n):
@@ -96,48 +111,46 @@ def _images(n):
 
 
 def _looking(answer, model, images, recording=True):
-    before, asked = _state(model), _asking(model)
-    modes = {name or "itself": module.training for name, module in model.named_modules()}
-    next_random = torch.rand(3, generator=torch.default_generator.clone_state()).tolist()
     with torch.set_grad_enabled(recording):
-        classes, probabilities = answer(model, images)
+        found = require(answer(model, images), (tuple, list), "what `look` returns")
         still_recording = torch.is_grad_enabled()
-    after = {name or "itself": module.training for name, module in model.named_modules()}
-    changed = [name for name, value in _state(model).items() if not _same(value, before[name])]
-    return {
-        "classes": classes,
-        "probabilities": getattr(probabilities, "detach", lambda: probabilities)(),
-        "a result asks for a gradient": getattr(probabilities, "requires_grad", False),
-        "gradients are recorded afterwards": still_recording,
-        "modules whose mode has changed": [name for name in modes if modes[name] != after[name]],
-        "tensors of the model that have changed": changed,
-        "parameters whose requires_grad has changed": sorted(asked ^ _asking(model)),
-        "the next random numbers are the same": torch.rand(3).tolist() == next_random,
-    }
+    if len(found) != 2:
+        raise Shortfall(f"Two tensors are expected, {len(found)} came.")
+    classes, probabilities = (require(one, torch.Tensor, "each of the two") for one in found)
+    yield "shape", [tuple(classes.shape), tuple(probabilities.shape)]
+    yield "classes", classes.detach() if classes.is_floating_point() else classes.detach().long()
+    yield "probabilities", probabilities.detach().float()
+    yield "modes", _modes(model)
+    yield "statistics", _copies(model.named_buffers())
+    yield "parameters", _copies(model.named_parameters())
+    yield "gradients", _copies((name, p.grad) for name, p in model.named_parameters())
+    yield "requires_grad", {name: p.requires_grad for name, p in model.named_parameters()}
+    yield "images", images.clone()
+    yield "random", torch.rand(3)
+    yield "recording", still_recording
+    yield "no gradient", not (classes.requires_grad or probabilities.requires_grad)
 
 
-def _state(model):
-    """Copies of all that a training changes: parameters, buffers, gradients."""
-    gradients = {f"{name}.grad": p.grad for name, p in model.named_parameters()}
-    return copy.deepcopy(dict(model.state_dict()) | gradients)
+def _modes(model):
+    return {name or "itself": module.training for name, module in model.named_modules()}
 
 
-def _same(value, other):
-    return value is other if value is None or other is None else torch.equal(value, other)
-
-
-def _asking(model):
-    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+def _copies(tensors):
+    return {name: Words("none") if one is None else one.detach().clone() for name, one in tensors}
 
 
 @chapter.exercise(
     cases=lambda: [
         Case("8 images, in the midst of a training", HalfTrained(), _images(8)),
-        Case("8 images, the first BatchNorm frozen in eval mode", HalfTrained(2), _images(8)),
-        Case("4 images, the whole first block frozen in eval mode", HalfTrained(1), _images(4)),
+        Case("8 images, a BatchNorm deep inside in eval mode", HalfTrained("inside"), _images(8)),
+        Case("4 images, the whole first block in eval mode", HalfTrained("block"), _images(4)),
         Case("called under torch.no_grad()", HalfTrained(), _images(4), False),
         Case("a batch of one image", HalfTrained(), _images(1)),
         Case("5 images, a model already in eval mode", HalfTrained().eval(), _images(5)),
+        Case("only the dropout in train mode", _with_dropout_on(), _images(3)),
+        Case("a dropout that two blocks share", _with_a_shared_part(), _images(3)),
+        Case("2 classes", HalfTrained(classes=2), _images(6)),
+        Case("logits beyond 1000", HalfTrained(classes=3, scale=5000.0), _images(7)),
     ],
     observe=_looking,
 )
@@ -164,10 +177,11 @@ def _trainings():
             _small_net(),
             _batches(24, 24, 16),
             [0, 1],
+            0.9,
         ),
-        Case("epochs 4 and 5, after a resume", _small_net(), _batches(30, 34), [4, 5]),
-        Case("a network with a frozen layer", _small_net("frozen"), _batches(30, 30, 4), [0]),
-        Case("a network with a dead layer", _small_net("dead"), _batches(32, 32), [0]),
+        Case("epochs 4 and 5, in eval mode", _small_net().eval(), _batches(30, 34), [4, 5]),
+        Case("a frozen layer and one that is not used", _small_net("frozen"), _batches(30, 4), [0]),
+        Case("a dead layer, and gradients from before", _small_net("dead"), _batches(9, 17), [0]),
         Case("BatchNorm set to eval mode by the caller", _small_net("eval"), _batches(32, 32), [0]),
     ]
 
@@ -180,19 +194,29 @@ def _first_step():
     torch.optim.SGD(net.parameters(), lr=0.1).step()
 
 
-def _small_net(kind=""):
-    """A network with BatchNorm, for which train and eval mode are not the same.
+class SmallNet(nn.Sequential):
+    """With BatchNorm, for which train and eval mode are not the same."""
 
-    Its first layer is "frozen", or gets no gradient from a "dead" ReLU, or its BatchNorm is in
-    "eval" mode.
+    def __init__(self):
+        first = nn.Linear(64, 8, bias=False)
+        super().__init__(nn.Flatten(), first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
+
+
+def _small_net(kind=""):
+    """A network whose first layer is "frozen", or gets no gradient from a "dead" ReLU.
+
+    Or its BatchNorm is in "eval" mode. Beside the frozen layer there is one that is not used, and
+    beside the dead one there are gradients already.
     """
     torch.manual_seed(0)
-    first = nn.Linear(64, 8, bias=False)
-    net = nn.Sequential(nn.Flatten(), first, nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
+    net = SmallNet()
     if kind == "frozen":
-        first.requires_grad_(False)
+        net[1].requires_grad_(False)
+        net[0].spare = nn.Linear(2, 2)
     elif kind == "dead":
         nn.init.constant_(net[2].bias, -10.0)
+        for parameter in net.parameters():
+            parameter.grad = torch.ones_like(parameter)
     elif kind == "eval":
         net[2].eval()
     return net
@@ -208,45 +232,49 @@ def _digits():
     return data.digits()
 
 
-def _epochs_logged(answer, model, batches, epochs):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+def _epochs_logged(answer, model, batches, epochs, momentum=0.0):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=momentum)
     with _folder() as folder:
         with SummaryWriter(folder) as writer:
             for epoch in epochs:
                 answer(model, batches, optimizer, writer, epoch)
-        points, histograms = boards.scalars(folder), boards.histograms(folder)
-        files = _event_files(folder)
-    return {
-        "steps of the scalars": _by_tag(points, lambda point: point.step),
-        "scalars": _by_tag(points, lambda point: point.value),
-        "steps of the histograms": _by_tag(histograms, lambda row: row.step),
-        "mean size of what is in the histograms": _by_tag(histograms, _mean_size),
-        "values below 0 in the histograms": _by_tag(histograms, _below_zero),
-        "event files": files,
-        "the model is trained": {name: p.detach() for name, p in model.named_parameters()},
-        "modules in train mode": [name for name, part in model.named_modules() if part.training],
-        # This tells why there is no histogram. Where there is one, the answer may empty them.
-        "gradients left for a histogram": bool(histograms)
-        or any(parameter.grad is not None for parameter in model.parameters()),
-    }
+                writer.add_scalar("the caller goes on", 0.0, epoch)
+            usual_ends = set(writer.default_bins)
+        files = _files(folder)
+        logged = [
+            (value, event.step) for event in events(files, True) for value in event.summary.value
+        ]
+    for what in ("batch", "epoch"):
+        those = [(value, step) for value, step in logged if value.tag == f"loss/{what}"]
+        yield f"{what} steps", [step for _, step in those]
+        yield f"{what} loss", [value.simple_value for value, _ in those]
+    histograms = sorted(
+        (value.tag, step, number, value.histo)
+        for number, (value, step) in enumerate(logged)
+        if value.WhichOneof("value") == "histo" and value.tag.startswith("gradient/")
+    )
+    yield "histograms", sorted({tag for tag, *_ in histograms})
+    yield "histogram steps", [(tag, step) for tag, step, *_ in histograms]
+    yield "histogram values", _by_tag(histograms)
+    ends = {end for *_, one in histograms for end in one.bucket_limit}
+    yield "bins", ends <= usual_ends
+    yield "weights", _copies(model.named_parameters())
+    yield "one pass", _copies(model.named_buffers())
+    yield "modes", _modes(model)
+    yield "open", len(files)
 
 
-def _by_tag(rows, value_of):
+def _files(folder):
+    return sorted(folder.rglob("*tfevents*"))
+
+
+def _by_tag(histograms):
+    """The sum and the sum of squares, which do not depend on the bins."""
     values = {}
-    for row in rows:
-        values.setdefault(row.tag, []).append(value_of(row))
+    for tag, *_, one in histograms:
+        facts = {"number": one.num, "sum": one.sum, "sum of squares": one.sum_squares}
+        values.setdefault(tag, []).append(facts)
     return values
-
-
-def _mean_size(row):
-    """About the mean of the absolute values, from the middles of the bins."""
-    centres = [(low + high) / 2 for low, high in zip(row.edges[:-1], row.edges[1:], strict=True)]
-    total = sum(abs(c) * n for c, n in zip(centres, row.counts, strict=True))
-    return float(total / max(sum(row.counts), 1))
-
-
-def _below_zero(row):
-    return int(sum(n for high, n in zip(row.edges[1:], row.counts, strict=True) if high <= 0))
 
 
 @chapter.exercise(cases=_trainings, observe=_epochs_logged)
@@ -270,15 +298,39 @@ def train_epoch(model, batches, optimizer, writer, epoch):
 # smooth
 
 
-@chapter.exercise(
-    cases=lambda: [
-        Case("a constant curve, weight 0.9", [5.0] * 6, 0.9),
+def _smoothed(answer, values, weight, about="average"):
+    before = [*values]
+    smoothed = require(answer(values, weight), (list, tuple), "the smoothed values")
+    yield "length", len(smoothed)
+    yield about, [_number(one) for one in smoothed]
+    yield "values", [*values] == before
+
+
+def _number(one):
+    return one.item() if issubclass(type(one), torch.Tensor) and one.dim() == 0 else one
+
+
+def _curves_to_smooth():
+    torch.manual_seed(0)
+    drawn = [
+        Case(f"{n} values, weight {weight}", torch.randn(n).tolist(), weight)
+        for n in (2, 3, 7, 60)
+        for weight in (0.2, 0.6, 0.95)
+    ]
+    return [
+        Case("a constant curve, weight 0.9", [5.0] * 6, 0.9, "constant"),
+        Case("a constant curve, weight 0.98", [-0.5] * 80, 0.98, "constant"),
+        Case("a single value, weight 0.7", [-1.5], 0.7, "constant"),
         Case("one spike, weight 0.6", [1.0, 0.0, 0.0, 8.0, 0.0, 0.0], 0.6),
-        Case("a falling loss, weight 0.99", [2.0 / (1 + n) for n in range(30)], 0.99),
-        Case("weight 0", [3.0, 1.0, 2.0], 0.0),
+        Case("a falling loss, weight 0.98", [2.0 / (1 + n) for n in range(30)], 0.98),
+        Case("whole numbers, weight 0.5", [3, 1, 2, 2, 5], 0.5),
+        Case("weight 0", [3.0, 1.0, 2.0], 0.0, "nothing"),
         Case("no values yet", [], 0.5),
-    ],
-)
+        *drawn,
+    ]
+
+
+@chapter.exercise(cases=_curves_to_smooth, observe=_smoothed)
 def smooth(values, weight):
     """The smoothed values, as many as `values`."""
     average, smoothed = 0.0, []
@@ -292,54 +344,88 @@ def smooth(values, weight):
 
 
 def _runs_logged(answer, rates):
+    with _swept(answer, [rates]) as (logs, before, returned):
+        after = _contents(logs)
+        new = [path for path in _files(logs) if path.relative_to(logs) not in before]
+        runs = sorted({path.parent.relative_to(logs).as_posix() for path in new})
+        points = [p for p in boards.scalars(logs) if p.run in runs] if runs else []
+        elsewhere = [path for path in _files(logs.parent) if logs not in path.parents]
+        places = sorted({_place(path, logs) for path in [*new, *elsewhere]})
+        untouched = all(after.get(path) == content for path, content in before.items())
+    points = [point for point in points if point.tag == "loss"]
+    steps = [[point.step for point in points if point.run == run] for run in runs]
+    curves = {run: [point.value for point in points if point.run == run] for run in runs}
+    yield "runs", len(runs)
+    yield "directly under", places
+    of_rate = _pairs(rates, curves)
+    yield "names", {str(rate): _rate_in(run, rate) for rate, run in of_rate.items()}
+    yield "steps", steps
+    yield "losses", {str(rate): curves[run] for rate, run in of_rate.items()}
+    yield "returned", [*returned]
+    yield "others", untouched
+
+
+@contextlib.contextmanager
+def _swept(answer, calls):
+    """The folder, what lay there before the last call, and what that call returned."""
     with _folder() as folder, _working_in(folder):
-        logs, other = folder / "logs", "yesterday"
-        with SummaryWriter(logs / other) as writer:
+        logs = folder / "logs"
+        with SummaryWriter(logs / "yesterday") as writer:
             writer.add_scalar("loss", 1.0, 0)
-        with _flushed_writers():
-            returned = answer(logs, rates)
-        points = [p for p in boards.scalars(logs) if p.run != other] if _event_files(logs) else []
-        survives = _event_files(logs / other)
-        files = {
-            "under the folder": _event_files(logs) - survives,
-            "in a folder of the writer's own": _event_files(folder / "runs"),
-        }
-        files["elsewhere"] = _event_files(folder) - survives - sum(files.values())
-    runs = {point.run for point in points}
-    if len(set(rates)) < len(rates):  # how to name the second of a kind is left open
-        return {"returned": list(returned)}
-    return {
-        "runs": len(runs),
-        "runs directly under the folder": sum(
-            run != "." and len(Path(run).parts) == 1 for run in runs
-        ),
-        "the rate in a run's name": {str(rate): _in_a_name(rate, runs) for rate in rates},
-        "steps in each run": sorted([p.step for p in points if p.run == run] for run in runs),
-        "last losses in the log": [
-            round(next(p.value for p in reversed(points) if p.run == run), 4)
-            for rate in rates
-            for run in sorted(runs)
-            if _names(run, rate)
-        ],
-        "event files": files,
-        "the run of yesterday is still there": bool(survives),
-        "returned": list(returned),
-    }
+        (logs / "notes.txt").write_text("0.5 is too high", "utf-8")
+        for number, rates in enumerate(calls):
+            before = _contents(logs)
+            # An answer may refuse to write into a folder that is there.
+            allowed = (FileExistsError,) if number else ()
+            with _flushed_writers(), contextlib.suppress(*allowed):
+                returned = answer(logs, [*rates])
+        yield logs, before, require(returned, (list, tuple), "what `sweep` returns")
 
 
-def _in_a_name(rate, runs):
-    """How the rate stands in the name of a run: as Python writes it, rounded, or not at all."""
-    count = sum(_names(run, rate) for run in runs)
-    if count:
-        return f"in {count}"
-    numbers = [float(n) for run in runs for n in re.findall(r"\d+\.\d+(?:e-?\d+)?|\de-\d+", run)]
-    return "rounded" if any(abs(number - rate) < 0.005 for number in numbers) else "not there"
+def _place(path, folder):
+    if folder not in path.parents:
+        return "in `runs`" if "runs" in path.parts else "beside `folder`"
+    depth = len(path.relative_to(folder).parts) - 2
+    return {-1: "in `folder` itself", 0: "directly under it"}.get(depth, "in folders of folders")
 
 
-def _names(run, rate):
-    """Whether ``str(rate)`` stands in the name, and not as a part of another number."""
-    before, found, after = run.partition(str(rate))
-    return bool(found) and not before[-1:].isdigit() and not after[:1].isdigit()
+def _contents(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def _pairs(rates, curves):
+    """The run of each rate: the losses are near to what they should be, and the name holds it."""
+
+    def strangeness(runs):
+        pairs = [(rate, run) for rate, run in zip(rates, runs, strict=False)]
+        return [
+            sum(str(rate) not in run for rate, run in pairs),
+            sum(abs(9 * (1 - 2 * r) ** 38 - (curves[run] or [math.inf])[-1]) for r, run in pairs),
+        ]
+
+    number = min(len(curves), len(rates))
+    ways = itertools.permutations(curves, number) if number < 5 else [tuple(curves)]
+    return dict(zip(rates, min(ways, key=strangeness), strict=False))
+
+
+def _rate_in(run, rate):
+    """The rate as it stands in the name of a run, or the number there that is nearest to it."""
+    numbers = re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", run)
+    if str(rate) in run or not numbers:
+        return str(rate) if str(rate) in run else "no number"
+    return min(numbers, key=lambda number: abs(float(number) - rate))
+
+
+def _only_returned(answer, rates):
+    with _swept(answer, [rates]) as (*_, returned):
+        yield "returned", [*returned]
+
+
+def _twice(answer, rates):
+    with _swept(answer, [rates, rates]) as (logs, before, _):
+        after = _contents(logs)
+        yield "others", all(after.get(path) == content for path, content in before.items())
 
 
 @contextlib.contextmanager
@@ -372,10 +458,12 @@ def _flushed_writers() -> Iterator[None]:
 @chapter.exercise(
     cases=lambda: [
         Case("rates 0.5 and 0.05", [0.5, 0.05]),
-        Case("rates 0.1, 0.001 and 0.004", [0.1, 0.001, 0.004]),
-        Case("a single rate, 1e-05", [1e-05]),
-        Case("a rate of many digits", [0.00123456789, 0.1]),
-        Case("the same rate twice", [0.1, 0.5, 0.1]),
+        Case("rates 1.0, 0.001 and 0.004", [1.0, 0.001, 0.004]),
+        Case("1e-05 and a rate of many digits", [0.00123456789, 1e-05]),
+        Case("no rates", []),
+        # How to name the second of a kind is left open.
+        Case("the same rate twice", [0.1, 0.5, 0.1], observe=_only_returned),
+        Case("called twice with the rates 0.2 and 0.4", [0.2, 0.4], observe=_twice),
     ],
     observe=_runs_logged,
 )
@@ -399,41 +487,45 @@ def sweep(folder, rates):
 # log_pr_curves
 
 
-def _labels():
-    return torch.arange(90) % 3
-
-
-def _logits(knowledge, never=None):
+def _logits(n, classes, knowledge, never=None):
     """Random logits, higher by ``knowledge`` for the true class; one class is ``never`` chosen."""
-    noise = torch.randn(90, 3, generator=torch.Generator().manual_seed(0))
-    logits = 1.5 * noise + knowledge * F.one_hot(_labels(), 3)
+    noise = torch.randn(n, classes, generator=torch.Generator().manual_seed(classes))
+    logits = 1.5 * noise + knowledge * F.one_hot(_labels(n, classes), classes)
     if never is not None:
         logits[:, never] -= 20
     return logits
 
 
+def _labels(n, classes):
+    return torch.arange(n) % classes
+
+
 def _curves_logged(answer, logits, labels, step):
-    before = logits.clone(), labels.clone()
     with _folder() as folder:
         with SummaryWriter(folder) as writer:
+            writer.add_scalar("the caller goes on", 1.0, 0)
             answer(writer, logits, labels, step)
-            writer.add_scalar("the caller goes on", 1.0)
-        rows, files = boards.pr_curves(folder), _event_files(folder)
-    return {
-        "tags and steps": [(row.tag, row.step) for row in rows],
-        "precision": {row.tag: row.precision.tolist() for row in rows},
-        "recall": {row.tag: row.recall.tolist() for row in rows},
-        "event files": files,
-        "logits and labels as before": [torch.equal(logits, before[0]), labels.equal(before[1])],
-    }
+            writer.add_scalar("the caller goes on", 1.0, 1)
+        rows, files = boards.pr_curves(folder), _files(folder)
+    yield "tags", sorted(row.tag for row in rows)
+    yield "steps", [row.step for row in rows]
+    yield "thresholds", sorted({len(row.precision) for row in rows})
+    counts = ("true_positives", "false_positives", "precision", "recall")
+    yield "curves", {row.tag: {n: getattr(row, n).tolist() for n in counts} for row in rows}
+    yield "open", len(files)
+    yield "as it was", [logits.clone(), labels.clone()]
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("an untrained network", _logits(0.0), _labels(), 0),
-        Case("a network that has learned something", _logits(2.0), _labels(), 30),
-        Case("a class that the network never predicts", _logits(1.0, never=2), _labels(), 7),
-        Case("a class that these labels do not hold", _logits(1.0), _labels() % 2, 9),
+        Case("an untrained network", _logits(90, 3, 0.0), _labels(90, 3), 0),
+        Case("a network that has learned something", _logits(90, 3, 2.0), _labels(90, 3), 30),
+        Case("a class that is never predicted", _logits(90, 3, 1.0, never=2), _labels(90, 3), 7),
+        Case("a class that these labels do not hold", _logits(90, 3, 1.0), _labels(90, 2), 9),
+        Case("2 classes, 7 samples", _logits(7, 2, 1.0), _labels(7, 2), 4),
+        Case("12 classes", _logits(50, 12, 2.0), _labels(50, 12), 1),
+        Case("a single sample", _logits(1, 4, 1.0), _labels(1, 4), 2),
+        Case("logits about 1000", _logits(60, 3, 1.0) + 1000, _labels(60, 3), 3),
     ],
     observe=_curves_logged,
 )
@@ -540,101 +632,122 @@ def which():
 
 
 @functools.cache
-def _unseen_runs() -> dict[str, dict[str, bytes]]:
-    """The event files of each case by name: written once, and where no time limit holds."""
-    learning = _trained("learning")
-    programs = {
-        "a network that learns": {"body": learning, "head": learning},
-        "a frozen body": {"conv": _trained("frozen"), "fc": learning},
-        "a dead layer": {"encoder": _trained("dead"), "decoder": learning},
-        "far too small a rate": {"a": _trained("stuck"), "b": _trained("stuck")},
-        "a dead layer under weight decay": {"a": _trained("dead", decay=True), "b": learning},
-        "gradients of about 1e-8": {"deep": _trained("stuck", size=1e-08), "top": learning},
-        "a gradient that is zero at first": {"rare": _trained("learning", rests=(0, 1))},
-        "a gradient that is zero at the end": {"rare": _trained("learning", rests=(2,))},
-        "a gradient whose values are all alike": {"even": _standing("even gradient")},
-        "gradients of about 1e-11": {"deep": _trained("stuck", size=1e-11), "top": learning},
-        "2 in 100 weights have moved": {"few": _standing("few move")},
-        "1 in 100 weights have moved": {"fewer": _standing("fewer move")},
-        "weights that move at first and then no more": {"early": _standing("early")},
-        "the weights spread out evenly": {"wide": _standing("spread")},
-        "one weight of 400 runs away": {"last": _standing("one runs away")},
-        "a layer with a / in its name": {"block/conv": learning},
-        "a layer whose name holds weight/": {"cell/weight/input": learning},
-        "all four at once": {
-            "blocks.0": _trained("frozen"),
-            "blocks.1": _trained("dead"),
-            "blocks.2": _trained("stuck"),
-            "head": learning,
+def _unseen_runs() -> dict[str, tuple[dict[str, bytes], dict[str, list[str]]]]:
+    """The event files of each case by name, and the layers by the demand that they try.
+
+    They are written once, and where no time limit holds.
+    """
+    kinds = {
+        "learning": {"conv": _layer(move=60), "head": _layer(move=400, n=1000)},
+        "frozen": {"body": _layer(sizes=None), "moves": _layer(move=50, sizes=None)},
+        "dead": {"encoder": _layer(sizes=(0, 0, 0)), "shrinks": _layer(0.7, sizes=(0, 0, 0))},
+        "stuck": {"decoder": _layer(), "small": _layer(n=10)},
+    }
+    sizes = {
+        "dead": {"5e-13": _layer(sizes=(5e-13, 0, 5e-13)), "zero": _layer(sizes=(0, 0, 0))},
+        "stuck": {
+            "1e-8": _layer(sizes=(1e-8, 1e-8, 1e-8)),
+            "1e-11": _layer(sizes=(1e-11, 1e-11, 1e-11)),
+            "all below 0": _layer(sizes=(-1e-3, -1e-3, -1e-3)),
+            "1.05e-12": _layer(sizes=("least", "least", "least")),
+            "all alike": _layer(sizes=("alike", "alike", "alike")),
+            "a single one": _layer(sizes=("single", "single", "single")),
+            "only at first": _layer(sizes=(0.1, 0, 0)),
+            "only in between": _layer(sizes=(0, 0.1, 0)),
+            "only at the end": _layer(sizes=(0, 0, 0.1)),
+        },
+        "learning": {
+            "rests at first": _layer(move=60, sizes=(0, 0, 0.1)),
+            "rests at the end": _layer(move=60, sizes=(0.1, 0, 0)),
         },
     }
-    return {label: _event_files_of(layers) for label, layers in programs.items()}
+    moves = {
+        "stuck": {
+            "3 of 400": _layer(move=3),
+            "1 of 101": _layer(move=1, n=101),
+            "one of 400 runs away": _layer(move=1, to=-1000.0),
+            "away and back": _layer(move=(100, 0)),
+        },
+        "learning": {
+            "8 of 400": _layer(move=8),
+            "4 of 400": _layer(move=4),
+            "the largest of 100": _layer(move=1, n=100, to=1.0),
+            "1 of 100": _layer(move=1, n=100),
+            "1 of 30 runs away": _layer(move=1, n=30, to=-1000.0),
+            "at first, then no more": _layer(move=(100, 100)),
+            "spread out evenly": _layer(1.5, n=1000),
+        },
+    }
+    names = {
+        "block/conv": _layer(),
+        "weight": _layer(move=60),
+        "cell/weight/input": _layer(sizes=None),
+        "gradient/gradient/x": _layer(sizes=(0, 0, 0)),
+    }
+    return {
+        "a run with layers of each kind": _logged_run(kinds),
+        "gradients of other sizes": _logged_run(sizes),
+        "weights of which some move": _logged_run(moves),
+        "layers with a / in their names": _logged_run({"names": names}),
+    }
 
 
-def _event_files_of(layers):
+def _logged_run(demands):
+    tried_by = {demand: [*layers] for demand, layers in demands.items()}
     with _folder() as folder:
         with SummaryWriter(folder) as writer:
-            for name, rows in layers.items():
-                for number, (weight, gradient) in enumerate(rows):
-                    writer.add_histogram(f"weight/{name}", weight, 300 * number)
-                    if gradient is not None:
+            for layers in demands.values():
+                for name, (weights, gradients) in layers.items():
+                    for number, weight in enumerate(weights):
+                        writer.add_histogram(f"weight/{name}", weight, 300 * number)
+                    for number, gradient in enumerate(gradients, 1):
                         writer.add_histogram(f"gradient/{name}", gradient, 300 * number)
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        return {path.name: path.read_bytes() for path in folder.iterdir()}, tried_by
 
 
-def _trained(state, decay=False, size=0.1, rests=()):
-    """A layer's weights and gradients at three steps; None where there is no gradient.
+def _layer(scale=1.0, *, move=0, n=400, to=5.0, sizes=(0.1, 0.1, 0.1)):
+    """A layer's weights at four steps, the first before the training, and its three gradients.
 
-    ``rests`` are the steps at which the gradient of a living layer is zero. Values beyond 2 do not
-    move, so that the range of the weights says nothing.
+    At the end, ``move`` of ``n`` weights have moved ``to`` a value, and all are ``scale`` times as
+    large; a pair says how many in the second and third histogram and how many at the end.
+    ``sizes`` are those of the gradients; None is a layer without.
     """
-    generator = torch.Generator().manual_seed(len(state))
-
-    def noise():
-        return torch.randn(20, 20, generator=generator)
-
-    weight, rows = noise(), []
-    for step in range(3):
-        gradient = size * noise()
-        if state == "dead" or step in rests:
-            gradient = torch.zeros_like(gradient)
-        rows.append((weight, None if state == "frozen" else gradient))
-        moves = {"learning": 0.2, "stuck": 1e-4}.get(state, 0.0)
-        change = torch.where(weight.abs() < 2, moves * noise(), 0.0)
-        weight = (0.7 if decay else 1.0) * weight + change
-    return rows
+    generator = torch.Generator().manual_seed(n)
+    start = 0.05 + 3 * torch.rand(n, generator=generator)
+    start[0] = 9.0  # where it leaves, fewer bins are stored
+    if n >= 1000:
+        start *= torch.randn(n, generator=generator).sign()
+    between, end = move if type(move) is tuple else (0, move)
+    weights = [start, _moved(start, between, to), _moved(start, between, to)]
+    weights.append(scale * _moved(start, end, to))
+    return weights, [_gradient(size, n, generator) for size in sizes or ()]
 
 
-def _standing(kind):
-    """A layer of 400 weights that stand still but for what ``kind`` says, with a gradient."""
-    generator = torch.Generator().manual_seed(0)
-    half = torch.randn(200, generator=generator)
-    weight, gradient = torch.cat([half, -half]), torch.randn(400, generator=generator)
-    moved = weight.clone()
-    if kind == "even gradient":  # one bin holds it all
-        moved, gradient = 2 * weight, torch.full((400,), 0.05)
-    elif kind == "few move":
-        moved[:8] = 5.0
-    elif kind == "fewer move":
-        moved[:4] = 5.0
-    elif kind in ("spread", "early"):  # the mean stays
-        moved = 1.5 * weight
-    elif kind == "one runs away":  # the mean moves, and so does the first bin that is stored
-        moved[0] = -1000.0
-    between = moved if kind == "early" else weight
-    return [(weight, gradient), (between, gradient), (moved, gradient)]
+def _moved(weight, number, to):
+    return torch.where(torch.arange(len(weight)) < number, to, weight)
 
 
-def _of_a_logged_run(answer, files):
+def _gradient(size, n, generator):
+    if size in ("alike", "least"):
+        return torch.full((n,), 0.05 if size == "alike" else 1.05e-12)
+    if size == "single":
+        return F.one_hot(torch.tensor(n // 2), n) * 0.05
+    return size * torch.rand(n, generator=generator)
+
+
+def _diagnosed(answer, files, layers):
     with _folder() as folder:
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        return answer(folder)
+        states = require(answer(folder), dict, "what `diagnose` returns")
+    yield "layers", sorted(map(str, states))
+    for demand, names in layers.items():
+        yield demand, {name: states.get(name, Words("no word")) for name in names}
 
 
 @chapter.exercise(
-    cases=lambda: [Case(label, files) for label, files in _unseen_runs().items()],
-    observe=_of_a_logged_run,
+    cases=lambda: [Case(label, *files) for label, files in _unseen_runs().items()],
+    observe=_diagnosed,
 )
 def diagnose(folder):
     """Return a dict from the name of each layer to its state."""
@@ -648,15 +761,13 @@ def diagnose(folder):
         leavers = [abs(before.get(edge, 0) - after.get(edge, 0)) for edge in before | after]
         return sum(leavers) / 2 / sum(one.counts)
 
-    rows = {}
+    rows = {"weight": {}, "gradient": {}}
     for row in boards.histograms(folder):
-        rows.setdefault(row.tag, []).append(row)
+        kind, _, layer = row.tag.partition("/")
+        rows[kind].setdefault(layer, []).append(row)
     states = {}
-    for tag, weights in rows.items():
-        kind, _, layer = tag.partition("/")
-        if kind == "gradient":
-            continue
-        gradients = rows.get(f"gradient/{layer}")
+    for layer, weights in rows["weight"].items():
+        gradients = rows["gradient"].get(layer)
         moved = share_moved(weights[0], weights[-1])
         if gradients is None:
             states[layer] = "frozen"
@@ -679,13 +790,86 @@ def _logged(values, purge=None, first=None):
     return {"validation": values, "train": train, "purge": purge, "first": first}
 
 
-def _of_logged_runs(answer, runs):
+def _resumed(*values):
+    """A run that crashed and was resumed from step 2, beside another one."""
+    programs = [_logged(values[0]), *(_logged(more, purge=2) for more in values[1:])]
+    return {"a": programs, "b": [_logged([0.75])]}
+
+
+@functools.cache
+def _accuracies() -> list[tuple[str, str, dict[str, bytes]]]:
+    """Label, demand and event files of each case: written once, and where no time limit holds."""
+    nan = math.nan
+    later = _logged([0.6, 0.7], purge=2, first=4)
+    cases = [
+        ("two runs", "highest", {"a": [_logged([0.5, 0.8437, 0.7])], "b": [_logged([0.4, 0.6])]}),
+        ("the folder itself is a run", "highest", {".": [_logged([0.5, 0.6, 0.2])]}),
+        (
+            "runs in folders of folders",
+            "run",
+            {"cnn/1": [_logged([0.5])], "mlp/2": [_logged([0.1, 0.7])], "mlp/3": [_logged([0.6])]},
+        ),
+        ("a validation that never gets anything right", "highest", {"a": [_logged([0.0])]}),
+        (
+            "a run that only logs the training",
+            "tag",
+            {"a": [_logged([0.5, 0.6])], "b": [{"train": [0.9]}]},
+        ),
+        (
+            "a run that diverges",
+            "nan",
+            {"a": [_logged([nan, nan])], "b": [_logged([0.3, 0.2])]},
+        ),
+        (
+            "a run that diverges after its best step",
+            "nan",
+            {"a": [_logged([0.5, 0.9, nan])], "b": [_logged([0.3, 0.6])]},
+        ),
+        (
+            "a run that diverges and comes back",
+            "nan",
+            {"a": [_logged([0.5, 0.9, nan, 0.8])], "b": [_logged([0.7, 0.4])]},
+        ),
+        (
+            "a run that crashed at step 4 and was resumed from step 2",
+            "resumed",
+            _resumed([0.2, 0.5, 0.9, 0.95], [0.6, 0.7, 0.8]),
+        ),
+        (
+            "a run that crashed at step 5 and, resumed from step 2, has not come so far",
+            "resumed",
+            _resumed([0.2, 0.5, 0.6, 0.7, 0.95], [0.6, 0.7]),
+        ),
+        (
+            "a run resumed from step 2 that validates from step 4 on",
+            "resumed",
+            {"a": [_logged([0.2, 0.5, 0.9, 0.8]), later], "b": [_logged([0.75])]},
+        ),
+        (
+            "a run whose best step is before that from which it was resumed",
+            "before",
+            _resumed([0.5, 0.9, 0.6], [0.6, 0.7]),
+        ),
+        (
+            "a run resumed from step 2 that has not validated since",
+            "resumed",
+            _resumed([0.2, 0.8, 0.9], []),
+        ),
+        (
+            "a run resumed from step 2 twice",
+            "resumed",
+            _resumed([0.2, 0.5, 0.9], [0.6, 0.95, 0.85], [0.8]),
+        ),
+    ]
+    return [(label, about, _files_of(runs)) for label, about, runs in cases]
+
+
+def _files_of(runs):
     with _folder() as folder:
         for name, programs in runs.items():
             for number, logged in enumerate(programs):
                 _log_accuracy(folder / name, logged, clock=1_700_000_000 + 1000 * number)
-        found = answer(folder)
-    return tuple(found) if isinstance(found, (tuple, list)) else found
+        return {path.relative_to(folder): path.read_bytes() for path in _files(folder)}
 
 
 def _log_accuracy(folder, logged, clock):
@@ -699,52 +883,18 @@ def _log_accuracy(folder, logged, clock):
     file.rename(folder / f"events.out.tfevents.{clock}.host")
 
 
+def _best_of(answer, about, files):
+    with _folder() as folder:
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        found = require(answer(folder), (tuple, list), "what `best` returns")
+    yield about, tuple(map(_number, found))
+
+
 @chapter.exercise(
-    cases=lambda: [
-        Case("two runs", {"a": [_logged([0.5, 0.8437, 0.7])], "b": [_logged([0.4, 0.6])]}),
-        Case(
-            "a run that only logs the training",
-            {"a": [_logged([0.5, 0.6])], "b": [{"train": [0.9]}]},
-        ),
-        Case(
-            "a run that diverges",
-            {"a": [_logged([math.nan, math.nan])], "b": [_logged([0.3, 0.2])]},
-        ),
-        Case(
-            "a run that crashed at step 4 and was resumed from step 2",
-            {
-                "a": [_logged([0.2, 0.5, 0.9, 0.95]), _logged([0.6, 0.7, 0.8], purge=2)],
-                "b": [_logged([0.75])],
-            },
-        ),
-        Case(
-            "a run that crashed at step 5 and, resumed from step 2, has not come so far",
-            {
-                "a": [_logged([0.2, 0.5, 0.6, 0.7, 0.95]), _logged([0.6, 0.7], purge=2)],
-                "b": [_logged([0.75])],
-            },
-        ),
-        Case(
-            "a run resumed from step 2 that validates from step 4 on",
-            {
-                "a": [_logged([0.2, 0.5, 0.9, 0.8]), _logged([0.6, 0.7], purge=2, first=4)],
-                "b": [_logged([0.75])],
-            },
-        ),
-        Case(
-            "a run that diverges after its best step",
-            {"a": [_logged([0.5, 0.9, math.nan])], "b": [_logged([0.3, 0.6])]},
-        ),
-        Case(
-            "a run that diverges and comes back",
-            {"a": [_logged([0.5, 0.9, math.nan, 0.8])], "b": [_logged([0.7, 0.4])]},
-        ),
-        Case(
-            "runs in folders of folders",
-            {"cnn/1": [_logged([0.5])], "mlp/2": [_logged([0.1, 0.7])]},
-        ),
-    ],
-    observe=_of_logged_runs,
+    cases=lambda: [Case(label, about, files) for label, about, files in _accuracies()],
+    observe=_best_of,
 )
 def best(folder):
     """Return `(run, step, value)`."""

@@ -1,0 +1,760 @@
+"""Answers to the exercises of chapter 06."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+import itertools
+import math
+import operator
+import os
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
+
+from helpers import boards, training
+
+# look
+
+
+def looks_at_a_copy(model, images):
+    with torch.inference_mode():
+        logits = copy.deepcopy(model).eval()(images)
+    classes = logits.argmax(dim=1)
+    chosen = logits.log_softmax(dim=1).exp()[torch.arange(len(images)), classes]
+    return classes, chosen
+
+
+class Looked(NamedTuple):
+    classes: torch.Tensor
+    probabilities: torch.Tensor
+
+
+@torch.no_grad()
+def looks_with_topk(model, images):
+    before = [module.training for module in model.modules()]
+    try:
+        logits = model.eval()(images)
+    finally:
+        for module, mode in zip(model.modules(), before, strict=True):
+            module.training = mode
+    top = logits.softmax(dim=1).topk(1, dim=1)
+    return Looked(top.indices[:, 0], top.values[:, 0])
+
+
+@contextlib.contextmanager
+def in_eval_mode(model):
+    trained = [module for module in model.modules() if module.training]
+    model.eval()
+    yield model
+    for module in trained:
+        module.training = True
+
+
+def looks_and_detaches(model, images):
+    with in_eval_mode(model) as quiet:
+        logits = quiet(images).detach()
+    sizes = (logits - logits.amax(dim=1, keepdim=True)).exp()
+    return [logits.max(dim=1).indices, 1 / sizes.sum(dim=1)]
+
+
+def looks_at_one_after_the_other(model, images):
+    with in_eval_mode(model), torch.no_grad():
+        rows = [model(image[None]).softmax(dim=1)[0] for image in images]
+    classes = [int(row.argmax()) for row in rows]
+    return torch.tensor(classes), torch.tensor([float(row.max()) for row in rows])
+
+
+def empties_gradients(model, images):
+    model.zero_grad()
+    return looks_at_a_copy(model, images)
+
+
+def makes_everything_ask_for_gradients(model, images):
+    model.requires_grad_(True)
+    return looks_at_a_copy(model, images)
+
+
+def records_afterwards(model, images):
+    result = looks_at_a_copy(model, images)
+    torch.set_grad_enabled(True)
+    return result
+
+
+def draws_a_random_number(model, images):
+    torch.rand(1)
+    return looks_at_a_copy(model, images)
+
+
+def scales_the_images_in_place(model, images):
+    result = looks_at_a_copy(model, images)
+    images.mul_(2)
+    return result
+
+
+def restores_with_train(model, images):
+    modes = [(module, module.training) for module in model.modules()]
+    result = looks_with_topk(model, images)
+    for module, mode in modes:
+        module.train(mode)
+    return result
+
+
+def overflows(model, images):
+    with in_eval_mode(model), torch.no_grad():
+        scores = model(images).exp()
+    best, classes = scores.max(dim=1)
+    return classes, best / scores.sum(dim=1)
+
+
+# train_epoch
+
+
+def counts_its_steps(model, batches, optimizer, writer, epoch):
+    step, losses, sizes = epoch * len(batches), [], []
+    for images, labels in batches:
+        model.zero_grad()
+        loss = nn.CrossEntropyLoss()(model(images), labels)
+        loss.backward()
+        writer.add_scalar("loss/batch", loss, global_step=step)
+        if len(losses) == len(batches) - 1:
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    writer.add_histogram(f"gradient/{name}", parameter.grad, step)
+        optimizer.step()
+        losses.append(loss.item())
+        sizes.append(len(labels))
+        step += 1
+    mean = np.dot(losses, sizes) / sum(sizes)
+    writer.add_scalar("loss/epoch", mean, step - 1)
+
+
+def empties_the_gradients_after_logging_them(model, batches, optimizer, writer, epoch):
+    counts_its_steps(model, batches, optimizer, writer, epoch)
+    optimizer.zero_grad()
+
+
+def writes_at_the_end(model, batches, optimizer, writer, epoch):
+    losses = [training.step(model, b, F.cross_entropy, optimizer).item() for b in batches]
+    first = epoch * len(batches)
+    for step, loss in enumerate(losses, first):
+        writer.add_scalar("loss/batch", loss, step)
+    last = first + len(batches) - 1
+    mean = np.average(losses, weights=[len(labels) for _, labels in batches])
+    writer.add_scalar("loss/epoch", mean, last)
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            writer.add_histogram(f"gradient/{name}", parameter.grad, last)
+
+
+def asks_autograd(model, batches, optimizer, writer, epoch):
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    summed = 0.0
+    for number, (images, labels) in enumerate(batches, epoch * len(batches)):
+        loss = F.nll_loss(model(images).log_softmax(dim=1), labels, reduction="sum")
+        gradients = torch.autograd.grad(loss / len(labels), named.values(), allow_unused=True)
+        for parameter, gradient in zip(named.values(), gradients, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+        writer.add_scalar("loss/batch", loss.item() / len(labels), number)
+        summed += loss.item()
+    writer.add_scalar("loss/epoch", summed / sum(len(labels) for _, labels in batches), number)
+    for name, gradient in zip(named, gradients, strict=True):
+        if gradient is not None:
+            writer.add_histogram(f"gradient/{name}", gradient, number, bins="tensorflow")
+
+
+def trains_in_eval_mode(model, *rest):
+    model.eval()
+    counts_its_steps(model, *rest)
+    model.train()
+
+
+def leaves_eval_mode_behind(model, *rest):
+    counts_its_steps(model, *rest)
+    model.eval()
+
+
+class NoZeros:
+    """A writer that leaves out histograms of zeros."""
+
+    def __init__(self, writer):
+        self.writer, self.add_scalar = writer, writer.add_scalar
+
+    def add_histogram(self, tag, values, step):
+        if values.any():
+            self.writer.add_histogram(tag, values, step)
+
+
+def logs_no_histogram_of_zeros(model, batches, optimizer, writer, epoch):
+    counts_its_steps(model, batches, optimizer, NoZeros(writer), epoch)
+
+
+def logs_sizes_of_gradients(model, batches, optimizer, writer, epoch):
+    counts_its_steps(model, batches, optimizer, SummaryWriter(tempfile.mkdtemp()), epoch)
+
+
+def adds_to_gradients_that_are_there(model, batches, optimizer, writer, epoch):
+    step = epoch * len(batches)
+    total = count = 0
+    for images, labels in batches:
+        loss = F.cross_entropy(model(images), labels)
+        loss.backward()
+        optimizer.step()
+        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+        optimizer.zero_grad()
+        writer.add_scalar("loss/batch", loss, step)
+        total, count, step = total + loss.item() * len(labels), count + len(labels), step + 1
+    writer.add_scalar("loss/epoch", total / count, step - 1)
+    for name, gradient in gradients.items():
+        writer.add_histogram(f"gradient/{name}", gradient, step - 1)
+
+
+# smooth
+
+
+def takes_weighted_means(values, weight):
+    smoothed = []
+    for n in range(1, len(values) + 1):
+        factors = [weight**age for age in reversed(range(n))]
+        products = map(operator.mul, factors, values)
+        smoothed.append(sum(products) / sum(factors))
+    return smoothed
+
+
+def keeps_the_sum_of_factors(values, weight):
+    average = factors = 0.0
+    smoothed = []
+    for value in values:
+        average += (1 - weight) * (value - average)
+        factors += (1 - weight) * (1 - factors)
+        smoothed.append(average / factors)
+    return smoothed
+
+
+def multiplies_by_a_matrix(values, weight):
+    ages = np.subtract.outer(np.arange(len(values)), np.arange(len(values)))
+    factors = np.where(ages >= 0, np.float64(weight) ** np.maximum(ages, 0), 0.0)
+    return list(factors @ np.array(values, dtype=float) / factors.sum(axis=1))
+
+
+def accumulates_pairs(values, weight):
+    pairs = itertools.accumulate(
+        ((value, 1.0) for value in values),
+        lambda old, new: (weight * old[0] + new[0], weight * old[1] + 1.0),
+    )
+    return tuple(torch.tensor(total / factors, dtype=torch.float64) for total, factors in pairs)
+
+
+def reckons_in_fractions(values, weight):
+    weight, average, smoothed = Fraction(weight), Fraction(0), []
+    for n, value in enumerate(map(Fraction, values)):
+        average = weight * average + (1 - weight) * value
+        smoothed.append(float(average / (1 - weight ** (n + 1))))
+    return smoothed
+
+
+def cuts_off_fractions(values, weight):
+    smoothed = np.array(values)
+    for n, value in enumerate(takes_weighted_means(values, weight)):
+        smoothed[n] = value
+    return smoothed.tolist()
+
+
+def writes_into_the_values(values, weight):
+    values[:] = takes_weighted_means(values, weight)
+    return values
+
+
+def gives_an_array(values, weight):
+    return np.array(takes_weighted_means(values, weight))
+
+
+# sweep
+
+
+def descend(rate, writer):
+    """The training of ``sweep`` by its formula."""
+    weight = 4.0
+    for step in range(20):
+        loss = (weight - 1) ** 2
+        writer.add_scalar("loss", loss, step)
+        weight -= rate * 2 * (weight - 1)
+    return loss
+
+
+def names_runs_by_time_too(folder, rates):
+    losses = []
+    for rate in rates:
+        name = f"{time.time()}_lr={rate}"
+        with SummaryWriter(os.path.join(folder, name)) as writer:
+            losses.append(descend(rate, writer))
+    return losses
+
+
+def closes_no_writer(folder, rates):
+    return [descend(rate, SummaryWriter(Path(folder, f"{rate}"))) for rate in rates]
+
+
+def names_another_number_first(folder, rates):
+    """As a time in seconds and a half of it may be."""
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, f"1795935610.51_lr={rate}_target=0.5")) as writer:
+            writer.add_scalar("rate", rate)
+            losses.append(descend(rate, writer))
+    return losses
+
+
+class RunWriter(SummaryWriter):
+    """Takes a name that is still free."""
+
+    def __init__(self, parent, rate):
+        free = (Path(parent, f"{rate}_try{n}") for n in itertools.count())
+        super().__init__(str(next(path for path in free if not path.exists())), max_queue=1)
+
+
+def subclasses_the_writer(folder, rates):
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(RunWriter(folder, rate)) for rate in rates]
+        return tuple(descend(rate, writer) for rate, writer in zip(rates, writers, strict=True))
+
+
+def makes_temporary_names(folder, rates):
+    writers = [SummaryWriter(tempfile.mkdtemp("", f"lr={rate}_", folder)) for rate in rates]
+    losses = [np.float64(descend(r, writer)) for r, writer in zip(rates, writers, strict=True)]
+    for writer in writers:
+        writer.close()
+    return losses
+
+
+def rounds_to_four_decimals(folder, rates):
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, f"lr={rate:.4f}")) as writer:
+            losses.append(descend(rate, writer))
+    return losses
+
+
+def takes_the_point_out(folder, rates):
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, f"lr={rate}".replace(".", "_"))) as writer:
+            losses.append(descend(rate, writer))
+    return losses
+
+
+def nests_its_runs(folder, rates):
+    return closes_no_writer(Path(folder, "sweep"), rates)
+
+
+def returns_tensors(folder, rates):
+    return [torch.tensor(loss) for loss in closes_no_writer(folder, rates)]
+
+
+def empties_its_own_folder(folder, rates):
+    for rate, old in itertools.product(rates, Path(folder).glob("*/*")):
+        if old.parent.name == str(rate):
+            old.unlink()
+    return closes_no_writer(folder, rates)
+
+
+# log_pr_curves
+
+
+def logs_column_by_column(writer, logits, labels, step):
+    truth = F.one_hot(labels, logits.shape[1])
+    scores = (logits.double() - logits.max()).exp()
+    columns = (scores / scores.sum(dim=1, keepdim=True)).T
+    for c, column in enumerate(columns):
+        writer.add_pr_curve(f"pr/{c}", truth[:, c], column, global_step=step)
+
+
+def logs_with_numpy(writer, logits, labels, step):
+    sizes = np.exp(logits.numpy() - logits.numpy().max(axis=1, keepdims=True))
+    for c, column in enumerate((sizes / sizes.sum(axis=1, keepdims=True)).T):
+        writer.add_pr_curve(f"pr/{c}", np.equal(labels, c), column, step)
+
+
+def logs_backwards(writer, logits, labels, step):
+    probabilities = F.log_softmax(logits, dim=1).exp()
+    for c in reversed(range(logits.size(1))):
+        of_class = torch.where(labels == c, 1, 0)
+        writer.add_pr_curve("pr/" + str(c), of_class, probabilities.select(1, c), step)
+
+
+def logs_without_a_loop(writer, logits, labels, step):
+    columns = nn.Softmax(dim=1)(logits).unbind(1)
+    tags, truths = map("pr/{}".format, itertools.count()), map(labels.eq, itertools.count())
+    collections.deque(map(writer.add_pr_curve, tags, truths, columns, itertools.repeat(step)), 0)
+
+
+def logs_as_many_classes_as_labels(writer, logits, labels, step):
+    for c in range(int(labels.max()) + 1):
+        writer.add_pr_curve(f"pr/{c}", labels == c, logits.softmax(dim=1)[:, c], step)
+
+
+def overflows_in_numpy(writer, logits, labels, step):
+    sizes = np.exp(logits.numpy())
+    for c, column in enumerate((sizes / sizes.sum(axis=1, keepdims=True)).T):
+        writer.add_pr_curve(f"pr/{c}", labels == c, column, step)
+
+
+def takes_a_hundred_thresholds(writer, logits, labels, step):
+    for c in range(logits.size(1)):
+        writer.add_pr_curve(f"pr/{c}", labels == c, logits.softmax(1)[:, c], step, 100)
+
+
+# diagnose
+
+
+def all_zero(gradients):
+    return all(np.abs(row.edges[1:][row.counts > 0]).max() <= 1e-12 for row in gradients)
+
+
+def share_moved(first, last):
+    edges = np.union1d(first.edges, last.edges)
+    below = [
+        np.interp(edges, row.edges, np.concatenate([[0], np.cumsum(row.counts)]))
+        for row in (first, last)
+    ]
+    return np.abs(np.diff(below[0]) - np.diff(below[1])).sum() / 2 / sum(first.counts)
+
+
+def moved(one, other):
+    before, after = (dict(zip(row.edges[1:], row.counts, strict=True)) for row in (one, other))
+    leavers = [before.get(edge, 0) - after.get(edge, 0) for edge in before | after]
+    return sum(map(abs, leavers)) / 2 / sum(one.counts)
+
+
+def largest(row):
+    ends = np.maximum(abs(row.edges[:-1]), abs(row.edges[1:]))
+    return ends[np.array(row.counts) > 0].max()
+
+
+def mean_moved(first, last):
+    means = [
+        np.average((row.edges[1:] + row.edges[:-1]) / 2, weights=row.counts)
+        for row in (first, last)
+    ]
+    return abs(means[0] - means[1])
+
+
+def by_layer(folder, cut=lambda tag: tag.split("/", 1)):
+    layers = {}
+    for row in boards.histograms(folder):
+        kind, name = cut(row.tag)
+        layers.setdefault(name, {"weight": [], "gradient": []})[kind].append(row)
+    return layers
+
+
+def diagnosed_by(moved=share_moved, least=0.01, cut=lambda tag: tag.split("/", 1)):
+    """A diagnosis that calls a layer learning where at least so much has moved."""
+
+    def diagnose(folder):
+        states = {}
+        for name, rows in by_layer(folder, cut).items():
+            if not rows["gradient"]:
+                states[name] = "frozen"
+            elif all_zero(rows["gradient"]):
+                states[name] = "dead"
+            else:
+                learning = moved(rows["weight"][0], rows["weight"][-1]) >= least
+                states[name] = "learning" if learning else "stuck"
+        return states
+
+    return diagnose
+
+
+def interpolates_the_counts(folder):
+    states = {}
+    for name, rows in by_layer(folder).items():
+        if not rows["gradient"]:
+            states[name] = "frozen"
+        elif all_zero(rows["gradient"]):
+            states[name] = "dead"
+        else:
+            learning = share_moved(rows["weight"][0], rows["weight"][-1]) >= 0.01
+            states[name] = "learning" if learning else "stuck"
+    return states
+
+
+def takes_the_chapters_functions(folder):
+    states = {}
+    for layer, rows in by_layer(folder).items():
+        tops = [largest(row) for row in rows["gradient"]]
+        if not tops:
+            states[layer] = "frozen"
+        elif max(tops) <= 1e-12:
+            states[layer] = "dead"
+        elif moved(rows["weight"][0], rows["weight"][-1]) < 0.01:
+            states[layer] = "stuck"
+        else:
+            states[layer] = "learning"
+    return states
+
+
+def counts_with_counters(folder):
+    def bins(row):
+        middles = (row.edges[1:] + row.edges[:-1]) / 2
+        return +collections.Counter(dict(zip(middles.tolist(), row.counts.tolist(), strict=True)))
+
+    def state(first, last, gradients):
+        if not gradients:
+            return "frozen"
+        if all(abs(middle) < 1e-12 for middle in set().union(*map(bins, gradients))):
+            return "dead"
+        left = (bins(first) - bins(last)).total()
+        return "stuck" if 100 * left < bins(first).total() else "learning"
+
+    return {
+        layer: state(rows["weight"][0], rows["weight"][-1], rows["gradient"])
+        for layer, rows in by_layer(folder).items()
+    }
+
+
+class Layer:
+    """What was logged of a layer."""
+
+    def __init__(self):
+        self.weight, self.gradient = [], []
+
+    @property
+    def state(self):
+        if len(self.gradient) == 0:
+            return "frozen"
+        if not max(map(largest, self.gradient)) > 1e-12:
+            return "dead"
+        return "learning" if moved(self.weight[0], self.weight[-1]) >= 1 / 100 else "stuck"
+
+
+def fills_objects(folder):
+    layers = collections.defaultdict(Layer)
+    for row in boards.histograms(folder):
+        kind, _, name = row.tag.partition("/")
+        getattr(layers[name], kind).append(row)
+    return {name: layer.state for name, layer in layers.items()}
+
+
+def wants_every_gradient(folder):
+    states = {}
+    for layer, rows in by_layer(folder).items():
+        tops = [largest(row) for row in rows["gradient"]]
+        share = moved(rows["weight"][0], rows["weight"][-1])
+        if not tops:
+            states[layer] = "frozen"
+        elif max(tops) <= 1e-12:
+            states[layer] = "dead"
+        else:
+            states[layer] = "stuck" if min(tops) > 1e-12 and share < 0.01 else "learning"
+    return states
+
+
+def wants_the_last_gradient(folder):
+    states = {}
+    for layer, rows in by_layer(folder).items():
+        tops = [largest(row) for row in rows["gradient"]]
+        share = moved(rows["weight"][0], rows["weight"][-1])
+        if not tops:
+            states[layer] = "frozen"
+        elif max(tops) <= 1e-12:
+            states[layer] = "dead"
+        else:
+            states[layer] = "stuck" if tops[-1] > 1e-12 and share < 0.01 else "learning"
+    return states
+
+
+def cuts_at_both_ends(tag):
+    return tag.split("/")[0], tag.split("/")[-1]
+
+
+# best
+
+
+def goes_run_by_run(folder):
+    top = (None, None, -math.inf)
+    for run in boards.runs(folder):
+        for point in boards.scalars(folder, run=run):
+            if point.tag == "accuracy/validation" and point.value > top[2]:
+                top = (run, point.step, point.value)
+    return top
+
+
+def asks_numpy(folder):
+    points = boards.scalars(folder, "accuracy/validation")
+    number = np.nanargmax([point.value for point in points])
+    run, _, step, _, value = points[number]
+    return run, np.int64(step), np.float64(value)
+
+
+class Best(NamedTuple):
+    run: str
+    step: int
+    value: float
+
+
+def sorts_named_tuples(folder):
+    points = (Best(p.run, p.step, p.value) for p in boards.scalars(folder, "accuracy/validation"))
+    known = itertools.filterfalse(lambda best: math.isnan(best.value), points)
+    return sorted(known, key=lambda best: -best.value)[0]
+
+
+def asks_for_the_best_of_each_run(folder):
+    runs = {}
+    for run, _, step, _, value in boards.scalars(folder, "accuracy/validation"):
+        if not math.isnan(value):
+            runs.setdefault(run, {})[step] = value
+    value, run = max((max(steps.values()), run) for run, steps in runs.items())
+    (step,) = [step for step, one in runs[run].items() if one == value]
+    return [run, step, value]
+
+
+def reads_the_last_file_only(folder):
+    top = None
+    for run in boards.runs(folder):
+        with tempfile.TemporaryDirectory() as name:
+            file = sorted(Path(folder, run).glob("*tfevents*"))[-1]
+            Path(name, file.name).write_bytes(file.read_bytes())
+            for p in boards.scalars(name):
+                if p.tag == "accuracy/validation" and p.value > (top or [0, 0, -1.0])[2]:
+                    top = run, p.step, p.value
+    return top
+
+
+def begins_at_zero(folder):
+    answer, top = None, 0.0
+    for point in boards.scalars(folder, "accuracy/validation"):
+        if point.value > top:
+            answer, top = (point.run, point.step, point.value), point.value
+    return answer
+
+
+def takes_the_last_of_each(folder):
+    points = boards.scalars(folder, "accuracy/validation")
+    last = {p.run: p for p in points if p.value == p.value}
+    top = max(last.values(), key=lambda p: p.value)
+    return top.run, top.step, top.value
+
+
+RIGHT = {
+    "on_disk": [
+        {
+            "len(files)": files,
+            "len(points)": 3,
+            "[point.step for point in points]": steps,
+            "TensorBoard servers started": servers,
+        }
+        for files, steps, servers in [
+            (1, [0, 0, 0], 0),
+            (np.int64(1), (0, 0, 0), np.int32(0)),
+            (torch.tensor(1), np.zeros(3, dtype=int), 0.0),
+        ]
+    ],
+    "look": [
+        looks_at_a_copy,
+        looks_with_topk,
+        looks_and_detaches,
+        looks_at_one_after_the_other,
+    ],
+    "train_epoch": [
+        counts_its_steps,
+        empties_the_gradients_after_logging_them,
+        writes_at_the_end,
+        asks_autograd,
+    ],
+    "smooth": [
+        takes_weighted_means,
+        keeps_the_sum_of_factors,
+        multiplies_by_a_matrix,
+        accumulates_pairs,
+        reckons_in_fractions,
+    ],
+    "sweep": [
+        names_runs_by_time_too,
+        closes_no_writer,
+        names_another_number_first,
+        subclasses_the_writer,
+        makes_temporary_names,
+    ],
+    "log_pr_curves": [
+        logs_column_by_column,
+        logs_with_numpy,
+        logs_backwards,
+        logs_without_a_loop,
+    ],
+    "which": [
+        dict(zip("ABCDE", words, strict=True))
+        for words in [
+            ["too small", "dead", "too large", "healthy", "frozen"],
+            np.array(["too small", "dead", "too large", "healthy", "frozen"]),
+            ["Too small", "Dead", "Too large", "Healthy", "Frozen"],
+        ]
+    ],
+    "diagnose": [
+        interpolates_the_counts,
+        takes_the_chapters_functions,
+        counts_with_counters,
+        fills_objects,
+    ],
+    "best": [goes_run_by_run, asks_numpy, sorts_named_tuples, asks_for_the_best_of_each_run],
+}
+
+WRONG = {
+    "look": [
+        (empties_gradients, "The gradients that the model holds"),
+        (makes_everything_ask_for_gradients, "`requires_grad` of each"),
+        (records_afterwards, "Whether gradients are recorded"),
+        (draws_a_random_number, "The random numbers"),
+        (scales_the_images_in_place, "The images"),
+        (restores_with_train, "Every submodule"),
+        (overflows, "probability for each predicted class"),
+    ],
+    "train_epoch": [
+        (trains_in_eval_mode, "The modes are the caller's"),
+        (leaves_eval_mode_behind, "The modes are the caller's"),
+        (logs_no_histogram_of_zeros, "a gradient of zeros is one"),
+        (logs_sizes_of_gradients, "since the start of the whole training"),
+        (adds_to_gradients_that_are_there, "each batch's gradient alone"),
+    ],
+    "smooth": [
+        (cuts_off_fractions, "Each new value enters"),
+        (writes_into_the_values, "it stays as it was"),
+        (gives_an_array, "A list or a tuple is expected"),
+    ],
+    "sweep": [
+        (rounds_to_four_decimals, "holds `str(rate)`"),
+        (takes_the_point_out, "holds `str(rate)`"),
+        (nests_its_runs, "directly under"),
+        (returns_tensors, "`.item()`"),
+        (empties_its_own_folder, "an earlier sweep"),
+    ],
+    "log_pr_curves": [
+        (logs_as_many_classes_as_labels, "A class that these labels do not hold"),
+        (overflows_in_numpy, "however large the logits"),
+        (takes_a_hundred_thresholds, "takes by itself"),
+    ],
+    "diagnose": [
+        (diagnosed_by(mean_moved), "1 in 100"),
+        (diagnosed_by(mean_moved, least=1e-4), "1 in 100"),
+        (diagnosed_by(mean_moved, least=0.1), "1 in 100"),
+        (diagnosed_by(least=0.05), "1 in 100"),
+        (diagnosed_by(least=0.001), "1 in 100"),
+        (diagnosed_by(cut=cuts_at_both_ends), "It may have a `/` in it"),
+        (wants_every_gradient, "if only once"),
+        (wants_the_last_gradient, "if only once"),
+    ],
+    "best": [
+        (reads_the_last_file_only, "still counts"),
+        (begins_at_zero, "A tuple or a list is expected"),
+        (takes_the_last_of_each, "is the highest"),
+    ],
+}
