@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.exercises import Case, Exercises, Words
+from helpers.exercises import Case, Exercises, Shortfall, Words, require
 
 chapter = Exercises(__file__)
+report = chapter.report
 
 
 @chapter.prediction
@@ -43,11 +44,38 @@ def longer():
     }
 
 
+def _as(name, value):
+    """The observer that keeps ``value(answer, *arguments)`` under a name."""
+
+    def observe(answer, *arguments):
+        yield name, value(answer, *arguments)
+
+    return observe
+
+
+def _scale_for(answer, classes, probability, name):
+    yield name, answer(classes, probability)
+
+
 @chapter.exercise(
     cases=lambda: [
-        Case(f"{classes} classes, probability {p}", classes, p)
-        for classes, p in ((2, 0.9), (3, 0.9), (10, 0.9), (10, 0.999), (1000, 0.99))
+        *(
+            Case(f"{classes} classes, probability {p}", classes, p, name)
+            for name, classes, p in (
+                ("scale", 3, 0.9),
+                ("scale", 2, 0.9),
+                ("scale", 10, 0.9),
+                ("scale", 4, 0.75),
+                ("scale", 1000, 0.5),
+                ("small", 2, 0.51),
+                ("small", 10, 0.12),
+                ("small", 100, 0.02),
+                ("large", 1000, 0.99),
+                ("large", 10_000, 0.99),
+            )
+        ),
     ],
+    observe=_scale_for,
 )
 def least_scale(classes, probability):
     other = -1 / (classes - 1)
@@ -66,48 +94,134 @@ def _slopes(result, *inputs):
     if not (isinstance(result, torch.Tensor) and result.requires_grad):
         return (_NO_SLOPE,) * len(inputs)
     total = (result * _numbers(*result.shape, seed=2)).sum()
-    found = torch.autograd.grad(total, inputs, allow_unused=True)
-    return tuple(_NO_SLOPE if slope is None else slope for slope in found)
+    learning = [one for one in inputs if one.requires_grad]
+    found = iter(torch.autograd.grad(total, learning, allow_unused=True))
+    slopes = (next(found) if one.requires_grad else None for one in inputs)
+    return tuple(_NO_SLOPE if slope is None else slope for slope in slopes)
 
 
 def _values(result):
-    return result.detach() if isinstance(result, torch.Tensor) else result
+    """A copy of a tensor in float32, since no prompt asks for a dtype."""
+    if not isinstance(result, torch.Tensor):
+        return result
+    copy = result.detach().clone()
+    return copy.float() if copy.is_floating_point() else copy
 
 
-def _after_the_optimizer(answer, features, classes, scale, x):
-    head = answer(features, classes, scale=scale)
-    matrices = [p for p in head.parameters() if p.shape == (classes, features)]
-    at_start = [F.cosine_similarity(x[:, None], matrix, dim=2) for matrix in matrices]
-    starts = [tuple(row.tolist()) for matrix in matrices for row in matrix]
-    first = head(x)
-    weight = 3 * _numbers(classes, features, seed=1)
+def _near(value, exact, distance):
+    """``exact`` where ``value`` is as near to it as asked, else ``value``."""
+    if not (isinstance(value, torch.Tensor) and value.shape == exact.shape):
+        return value
+    return exact if ((value - exact).abs() < distance).all() else _values(value)
+
+
+def _made(answer, *arguments, **options):
+    return require(answer(*arguments, **options), nn.Module, "an instance of the class")
+
+
+def _weights_of(head, shape):
+    """The parameter that holds the weights, whatever its name."""
+    found = [p for p in head.parameters() if p.shape == shape]
+    if len(found) != 1:
+        raise Shortfall(
+            f"The number of parameters of the shape {tuple(shape)}, which is `(classes, "
+            f"features)`, is to be 1. It is {len(found)}."
+        )
+    return found[0]
+
+
+def _weights(head, values):
+    """The parameter that holds the weights, with other values in it."""
+    weight = _weights_of(head, values.shape)
     with torch.no_grad():
-        for matrix in matrices:
-            matrix.copy_(weight)
-    x = x.clone().requires_grad_()
-    logits = head(x)
-    slope, *moved = _slopes(logits, x, *matrices)
-    return {
-        "parameters": sorted(name for name, _ in head.named_parameters()),
-        "a weight for each class and feature": len(matrices) == 1,
-        "each class has a direction of its own at the start": len(set(starts)) == len(starts),
-        "cosines times the scale at the start": any(
-            torch.allclose(first, scale * cosine, rtol=0, atol=1e-3 * scale) for cosine in at_start
-        ),
-        "logits once the weights have moved": _values(logits),
-        "slope of the features": slope,
-        "slope of the weights": moved,
-        "logits in eval mode": _values(head.eval()(x)),
-    }
+        weight.copy_(values)
+    return weight
+
+
+def _shapes_of(head):
+    return {name: tuple(p.shape) for name, p in head.named_parameters()}
+
+
+def _angles_only(answer, x, weight, scale):
+    head = _made(answer, weight.shape[1], weight.shape[0], scale=scale)
+    yield "parameters", _shapes_of(head)
+    matrix = _weights(head, weight)
+    yield "logits", _values(head(x))
+    yield "weights", _values(matrix)
+    matrix = _weights(head, weight)
+    given = x.clone().requires_grad_()
+    logits = require(head(given), torch.Tensor, "the logits")
+    features, weights = _slopes(logits / scale, given, matrix)
+    yield "slope of the weights", weights
+    yield "slope of the features", features
+
+
+def _logits_alone(answer, x, weight, name, *options):
+    head = _made(answer, weight.shape[1], weight.shape[0], *options)
+    _weights(head, weight)
+    yield name, _values(head(x))
+
+
+def _after_a_step(answer, x, weight):
+    head = _made(answer, weight.shape[1], weight.shape[0], scale=3.0)
+    matrix = _weights(head, weight)
+    optimizer = torch.optim.SGD(head.parameters(), lr=5.0)
+    for _ in range(2):
+        loss = F.cross_entropy(head(x), torch.arange(len(x)) % len(weight))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    yield "moved", (_values(matrix), _values(head(x)), _values(head.eval()(x)))
+
+
+def _at_the_start(answer, x, classes):
+    shape = classes, x.shape[1]
+    heads = [_made(answer, x.shape[1], classes) for _ in range(2)]
+    first, second = (_weights_of(head, shape).detach() for head in heads)
+    cosine = F.cosine_similarity(x[:, None], first, dim=2)
+    exact = 20 * cosine
+    yield "start", _near(heads[0](x), exact, 1e-3) is exact
+    rows = {tuple(row.tolist()) for row in F.normalize(first)}
+    yield "random", len(rows) == classes and not torch.equal(first, second)
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("5 features, 3 classes", 5, 3, 20.0, _numbers(6, 5)),
-        Case("features a hundred times as long", 5, 3, 20.0, 100 * _numbers(6, 5)),
-        Case("2 features, 4 classes, scale 1", 2, 4, 1.0, _numbers(3, 2)),
+        *(
+            Case(
+                f"{n} rows, {features} features about {x:g} long, {classes} classes, scale {scale}",
+                x * _numbers(n, features, seed=seed),
+                w * _numbers(classes, features, seed=seed + 50),
+                scale,
+            )
+            for seed, (n, features, classes, scale, x, w) in enumerate(
+                (
+                    (6, 5, 3, 20.0, 1, 1),
+                    (4, 3, 5, 1.0, 3, 2),
+                    (7, 8, 2, 30.0, 50, 30),
+                    (2, 2, 4, 5.0, 1000, 3),
+                )
+            )
+        ),
+        *(
+            Case(
+                label,
+                *(x * _numbers(n, features, seed=7), x * _numbers(classes, features, seed=57)),
+                *(name, *options),
+                observe=_logits_alone,
+            )
+            for label, n, features, classes, x, name, options in (
+                ("short features and weights, scale 1", 4, 3, 5, 0.3, "logits", (1.0,)),
+                ("no scale given", 4, 3, 2, 3, "options", ()),
+                ("the scale as third argument", 4, 3, 2, 3, "options", (7.0,)),
+                ("one row", 1, 4, 3, 3, "one", ()),
+                ("one class", 5, 4, 1, 3, "one", ()),
+            )
+        ),
+        Case("two steps of SGD", _numbers(6, 4), 2 * _numbers(3, 4), observe=_after_a_step),
+        Case("two new heads of 5 features and 4 classes", _numbers(3, 5), 4, observe=_at_the_start),
     ],
-    observe=_after_the_optimizer,
+    observe=_angles_only,
 )
 class CosineClassifier(nn.Module):
     def __init__(self, features, classes, scale=20.0):
@@ -120,35 +234,57 @@ class CosineClassifier(nn.Module):
         return self.scale * F.normalize(x, dim=1) @ directions.T
 
 
-def _cosines(n, classes):
-    return F.linear(F.normalize(_numbers(n, 6)), F.normalize(_numbers(classes, 6, seed=1)))
+def _cosines(n, classes, seed=0):
+    features = F.normalize(_numbers(n, 6, seed=seed))
+    return F.linear(features, F.normalize(_numbers(classes, 6, seed=seed + 1)))
 
 
 def _far_from_their_classes():
     return torch.tensor([[-0.9, 0.2, 0.5], [0.1, 0.95, -1.0]]), torch.tensor([0, 2])
 
 
-def _with_the_slope(answer, cosine, labels, margin, scale):
+def _at_zero_and_one():
+    return torch.tensor([[0.0, 0.3], [1.0, -0.2], [0.1, 0.2]]), torch.tensor([0, 0, 1])
+
+
+def _lowered(answer, cosine, labels, margin, scale):
+    given = cosine.clone()
+    yield "logits", _values(answer(given, labels, margin=margin, scale=scale))
+    yield "cosine", given
     start = cosine.clone().requires_grad_()
-    given = 1 * start  # no leaf, so that a change in place is seen and not refused
-    logits = answer(given, labels, margin=margin, scale=scale)
-    (slope,) = _slopes(logits, start)
-    return {
-        "logits": _values(logits),
-        "slope of the cosines": slope,
-        "`cosine` afterwards": given.detach(),
-    }
+    logits = answer(1 * start, labels, margin=margin, scale=scale)
+    logits = require(logits, torch.Tensor, "the logits")
+    yield "slope", _slopes(logits / scale, start)[0]
 
 
 @chapter.exercise(
     cases=lambda: [
         Case("4 rows, 3 classes", _cosines(4, 3), torch.tensor([2, 0, 1, 1]), 0.35, 20.0),
         Case("3 rows, 6 classes", _cosines(3, 6), torch.tensor([4, 0, 4]), 0.35, 20.0),
-        Case("margin 0.1, scale 64", _cosines(5, 4), torch.tensor([3, 3, 0, 1, 2]), 0.1, 64.0),
+        Case("margin 0.1, scale 30", _cosines(5, 4), torch.tensor([3, 3, 0, 1, 2]), 0.1, 30.0),
         Case("margin 0", _cosines(2, 3), torch.tensor([0, 2]), 0.0, 10.0),
-        Case("an own cosine of -0.9", *_far_from_their_classes(), 0.35, 20.0),
+        Case("one row, scale 1", _cosines(1, 5), torch.tensor([3]), 0.5, 1.0),
+        Case("own cosines of -0.9 and -1", *_far_from_their_classes(), 0.35, 20.0),
+        Case("own cosines of 0, 1 and 0.2", *_at_zero_and_one(), 0.25, 5.0),
+        *(
+            Case(
+                f"{n} rows, {classes} classes, margin {margin}",
+                *(_cosines(n, classes, n), torch.arange(n) * 3 % classes, margin, 8.0),
+            )
+            for n, classes, margin in ((9, 2, 0.2), (6, 7, 0.45), (12, 4, 0.05))
+        ),
+        Case(
+            "neither margin nor scale given",
+            *(_cosines(4, 3), torch.tensor([2, 0, 1, 1])),
+            observe=_as("options", lambda answer, *given: _values(answer(*given))),
+        ),
+        Case(
+            "margin and scale as third and fourth argument",
+            *(_cosines(4, 3), torch.tensor([2, 0, 1, 1]), 0.2, 7.0),
+            observe=_as("options", lambda answer, *given: _values(answer(*given))),
+        ),
     ],
-    observe=_with_the_slope,
+    observe=_lowered,
 )
 def cosface(cosine, labels, margin=0.35, scale=20.0):
     own = F.one_hot(labels, cosine.shape[1])
@@ -184,106 +320,175 @@ def aligned():
     }
 
 
-def _inside_and_at_the_ends(answer, margin):
-    inside = torch.linspace(-0.999, 0.999, 41)[:, None].requires_grad_()
-    values = answer(1 * inside, margin)
-    (slopes,) = _slopes(values, inside)
-    ends = torch.tensor([[1.0, -1.0], [1.0000001, -1.0000001]], requires_grad=True)
-    given = 1 * ends  # no leaf, so that a change in place is seen and not refused
-    at_ends = answer(given, margin)
-    (end_slopes,) = _slopes(at_ends, ends)
-    expected = torch.tensor([math.cos(margin), -1 - margin * math.sin(margin)])
-    return {
-        "values": _values(values),
-        "slopes": _by_the_formula(slopes, inside.detach(), margin),
-        "shape is kept": tuple(at_ends.shape),
-        "values at the ends": _word(at_ends.isfinite().all()),
-        "slope at the ends": end_slopes
-        if end_slopes is _NO_SLOPE
-        else _word(end_slopes.isfinite().all()),
-        "values at the ends within 0.01": bool(((at_ends - expected).abs() < 0.01).all()),
-        "`cosine` is left as it is": torch.equal(given, ends),
-    }
+def _exactly(cosine, margin):
+    """The formula's values and slopes, in float64."""
+    angle = cosine.double().clamp(-1, 1).acos()
+    before = angle <= math.pi - margin
+    values = torch.where(before, torch.cos(angle + margin), angle.cos() - margin * math.sin(margin))
+    return values, (torch.sin(angle + margin) / angle.sin()).where(before, 1.0)
 
 
-def _by_the_formula(slopes, cosine, margin):
-    """The formula's slopes where ``slopes`` are near them, else ``slopes`` as they are.
+def _inside(answer, cosine, margin):
+    given = cosine.clone()
+    exact, exact_slopes = (part.float() for part in _exactly(cosine, margin))
+    yield "values", _near(answer(given, margin), exact, 5e-5)
+    yield "cosine", torch.equal(given, cosine)
+    start = cosine.clone().requires_grad_()
+    (slopes,) = _slopes(answer(1 * start, margin), start)
+    # Near an end they depend on the last bit of the cosine, which float64 has and float32 has not.
+    exact = exact_slopes * _numbers(*cosine.shape, seed=2)
+    yield "slopes", _near(slopes, exact, 1e-4 + 1e-3 * exact.abs())
 
-    Near an end they hang on the last bit of the cosine, which float64 has and float32 has not.
-    """
-    angle = cosine.double().acos()
-    exact = (torch.sin(angle + margin) / angle.sin()).where(angle <= math.pi - margin, 1.0)
-    exact = (exact * _numbers(*cosine.shape, seed=2)).float()
-    if slopes is _NO_SLOPE or not torch.allclose(slopes, exact, rtol=1e-4, atol=1e-4):
-        return slopes
-    return exact
+
+_ENDS = (1.0, -1.0, 1.0000001, -1.0000001, 1.0000005, 0.99999994, -0.99999994, 0.99999, -0.99999)
 
 
-def _word(finite):
-    return "finite" if finite else "not finite"
+def _at_the_ends(answer, margin):
+    ends = torch.tensor(_ENDS)
+    given = ends.clone()
+    values = answer(given, margin)
+    yield "values at the ends", _near(values, _exactly(ends, margin)[0].float(), 0.01)
+    yield "cosine", torch.equal(given, ends)
+    start = ends.clone().requires_grad_()
+    (slopes,) = _slopes(answer(1 * start, margin), start)
+    yield (
+        "slopes at the ends",
+        slopes if slopes is _NO_SLOPE else bool(slopes.isfinite().all()),
+    )
+
+
+def _between(*shape, seed, margin):
+    """Cosines from -0.999 to 0.999, none of them at the border, where rounding would decide."""
+    cosine = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 1.998 - 0.999
+    border = -math.cos(margin)
+    return torch.where((cosine - border).abs() < 1e-3, cosine + 2e-3, cosine)
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("margin 0.5", 0.5),
-        Case("margin 0.2", 0.2),
-        Case("margin 1.0", 1.0),
-        Case("margin 0", 0.0),
+        *(
+            Case(
+                f"{n} cosines, margin {margin}",
+                *(_between(n, seed=seed, margin=margin), margin),
+            )
+            for seed, (n, margin) in enumerate(
+                ((40, 0.5), (60, 0.2), (40, 1.0), (30, 1.4), (20, 0.05))
+            )
+        ),
+        Case("margin 0", _between(20, seed=9, margin=0.0), 0.0),
+        Case("cosines of -0.999 and 0.999", torch.tensor([-0.999, 0.999]), 0.5),
+        *(
+            Case(
+                f"cosines of the shape {shape}",
+                *(_between(*shape, seed=3, margin=0.5), 0.5),
+                observe=_as("shape", lambda answer, *given: _values(answer(*given))),
+            )
+            for shape in ((), (0,), (1,), (2, 3, 4), (1, 2, 1))
+        ),
+        *(
+            Case(f"cosines at 1 and -1, margin {m}", m, observe=_at_the_ends)
+            for m in (0.5, 0.2, 1.0, 0.0)
+        ),
+        Case(
+            "no margin given",
+            _between(9, seed=4, margin=0.5),
+            observe=_as("options", lambda answer, cosine: _values(answer(cosine))),
+        ),
+        Case(
+            "`margin=0.3`",
+            _between(9, seed=4, margin=0.3),
+            observe=_as("options", lambda answer, cosine: _values(answer(cosine, margin=0.3))),
+        ),
     ],
-    observe=_inside_and_at_the_ends,
+    observe=_inside,
 )
 def arcface(cosine, margin=0.5):
-    angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+    angle = cosine.clamp(-0.999999, 0.999999).acos()
     further = torch.cos(angle + margin)
     beyond = cosine - margin * math.sin(margin)
     return torch.where(angle <= math.pi - margin, further, beyond)
 
 
-def _with_and_without_labels(answer, features, classes, x, labels, length=1.0):
-    head = answer(features, classes)
-    names = [name for name, _ in head.named_parameters()]
-    with torch.no_grad():
-        head.weight.copy_(length * F.normalize(_numbers(classes, features, seed=3)))
-    logits, plain = head(x, labels), head(x)
-    return {
-        "parameters": names,
-        "logits without labels": _values(plain),
-        "slope of the weights without labels": _slopes(plain, head.weight)[0],
-        "logits with labels": _values(logits),
-        "slope of the weights": _slopes(logits, head.weight)[0],
-        "weights afterwards": head.weight.detach().clone(),
-        "logits in eval mode, with labels": _values(head.eval()(x, labels)),
-        **_at_the_ends(head, classes, features),
-    }
+def _fixed(answer, x, weight, labels, name):
+    head = _made(answer, weight.shape[1], weight.shape[0])
+    yield "parameters", _shapes_of(head)
+    matrix = _weights(head, weight)
+    given = x.clone().requires_grad_()
+    logits = require(head(given, labels), torch.Tensor, "the logits")
+    yield name, _values(logits)
+    yield "slopes", _slopes(logits / 20, matrix, given)
+    yield "weights", _values(matrix)
+    plain = require(head(given), torch.Tensor, "the logits")
+    yield "no labels", _values(plain)
+    yield "slopes, no labels", _slopes(plain / 20, matrix, given)
+    yield "modes", (_values(head.eval()(x, labels)), _values(head(x)))
 
 
-def _at_the_ends(head, classes, features):
-    """What the head makes of rows on their class weight, opposite to it, and 0.02 beside it."""
-    with torch.no_grad():
-        head.weight.copy_(torch.eye(classes, features))
-    rows = torch.zeros(3, features)
-    rows[:, 0] = torch.tensor([1.0, -1.0, math.cos(0.02)])
+def _options_of_arc_head(answer, x, weight, labels, positional, named):
+    head = _made(answer, weight.shape[1], weight.shape[0], *positional, **named)
+    _weights(head, weight)
+    yield "options", (_values(head(x, labels)), _values(head(x)))
+
+
+def _on_the_class_weight(answer, classes, features):
+    """Rows on their class weight, opposite to it, and 0.02 beside it."""
+    head = _made(answer, features, classes)
+    matrix = _weights(head, torch.eye(classes, features))
+    rows = torch.zeros(4, features)
+    rows[:, 0] = torch.tensor([1.0, -1.0, math.cos(0.02), 300.0])
     rows[2, 1] = math.sin(0.02)
     rows.requires_grad_()
-    own = head(rows, torch.zeros(3, dtype=torch.long))[:, 0]
-    wanted = 20 * torch.tensor([math.cos(0.5), -1 - 0.5 * math.sin(0.5), math.cos(0.52)])
-    slopes = _slopes(own, rows)[0]
-    return {
-        "slopes at the cosines 1 and -1": slopes
-        if slopes is _NO_SLOPE
-        else _word(slopes.isfinite().all()),
-        "own logits at the cosines 1, -1 and 0.9998, within 0.2": [
-            bool(near) for near in (own - wanted).abs() < 0.2
-        ],
-    }
+    labels = torch.zeros(4, dtype=torch.long)
+    logits = require(head(rows, labels), torch.Tensor, "the logits")
+    own = [math.cos(0.5), -1 - 0.5 * math.sin(0.5), math.cos(0.52), math.cos(0.5)]
+    yield "ends", _near(logits[:, 0], 20 * torch.tensor(own), 0.2)
+    slopes = _slopes(logits[:, 0], rows, matrix)
+    finite = [slope if slope is _NO_SLOPE else bool(slope.isfinite().all()) for slope in slopes]
+    yield "slopes at the ends", finite
+
+
+def _in_turn(n, classes):
+    return torch.arange(n) * 2 % classes
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("6 rows, 3 classes", 5, 3, _numbers(6, 5), torch.tensor([0, 1, 2, 2, 1, 0])),
-        Case("the weights three times as long", 4, 4, _numbers(3, 4), torch.tensor([1, 1, 3]), 3.0),
+        *(
+            Case(
+                f"{n} rows, {classes} classes, weights {length:g} long",
+                _numbers(n, features, seed=seed),
+                length * F.normalize(_numbers(classes, features, seed=seed + 3)),
+                _in_turn(n, classes),
+                "logits" if length == 1 else "grown",
+            )
+            for seed, (n, features, classes, length) in enumerate(
+                (
+                    (6, 5, 3, 1.0),
+                    (1, 4, 5, 1.0),
+                    (40, 3, 4, 1.0),
+                    (6, 5, 3, 3.0),
+                    (3, 4, 4, 20.0),
+                    (8, 4, 5, 0.25),
+                )
+            )
+        ),
+        *(
+            Case(
+                label,
+                *(_numbers(12, 3), F.normalize(_numbers(4, 3, seed=1)), _in_turn(12, 4)),
+                *(positional, named),
+                observe=_options_of_arc_head,
+            )
+            for label, positional, named in (
+                ("scale 5 and margin 0.2", (), {"scale": 5.0, "margin": 0.2}),
+                ("margin 1", (), {"margin": 1.0}),
+                ("margin 0", (), {"margin": 0.0}),
+                ("scale and margin as third and fourth argument", (7.0, 0.3), {}),
+            )
+        ),
+        Case("rows on their class weight and opposite to it", 3, 4, observe=_on_the_class_weight),
     ],
-    observe=_with_and_without_labels,
+    observe=_fixed,
 )
 class ArcHead(nn.Module):
     """ArcFace. With labels, the margin is on each row's own class; without, there is none."""
@@ -295,7 +500,7 @@ class ArcHead(nn.Module):
 
     def forward(self, features, labels=None):
         cosine = F.normalize(features) @ F.normalize(self.weight).T
-        cosine = cosine.clamp(-1 + 1e-6, 1 - 1e-6)
+        cosine = cosine.clamp(-0.999999, 0.999999)
         if labels is None:
             return self.scale * cosine
         chosen = torch.zeros_like(cosine, dtype=torch.bool)
@@ -311,13 +516,20 @@ def _same(*flags):
     return torch.tensor(flags).bool()
 
 
-def _overlapping():
-    scores = torch.tensor([0.9, 0.5, 0.7, 0.2, 0.6, 0.1, -0.3, 0.4])
-    return scores, _same(1, 1, 1, 1, 0, 0, 0, 0)
+def _rate(answer, scores, same, name):
+    yield name, answer(scores.clone(), same.clone())
+
+
+def _drawn(pairs, share, lead, seed, step=0.0):
+    """Scores of which those of the same class are higher, on average; at least one of each kind."""
+    same = torch.rand(pairs, generator=torch.Generator().manual_seed(seed)) < share
+    same[:2] = _same(1, 0)
+    scores = _numbers(pairs, seed=seed + 1000) / 3 + lead * same
+    return (scores / step).round() * step if step else scores, same
 
 
 def _close_order():
-    return _numbers(8) > 0
+    return 0.5037 + 1e-4 * _numbers(8), _numbers(8) > 0
 
 
 def _with_an_outlier():
@@ -326,28 +538,63 @@ def _with_an_outlier():
     return scores, same
 
 
-def _unbalanced():
-    same = torch.arange(110) < 10
-    return (_numbers(110) + 1.5 * same), same
+def _far(middle, seed):
+    scores, same = _drawn(25, 0.5, 0.3, seed)
+    return scores + middle, same
 
 
-def _tied():
-    same = torch.arange(60) % 3 == 0
-    return ((_numbers(60, seed=4) + same).round() / 4), same
+def _before_the_crossing():
+    """The best threshold is the last one before false acceptance passes false rejection."""
+    return torch.tensor([0.9, 0.8, 0.7, 0.6, 0.6, 0.5, 0.1]), _same(1, 1, 1, 0, 0, 1, 0)
+
+
+def _behind_the_crossing():
+    return torch.tensor([0.1, 0.4, 0.4, 0.5, 0.9, 0.2, 0.3]), _same(0, 1, 1, 0, 1, 0, 0)
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("a perfect order", torch.tensor([0.9, 0.8, 0.3, 0.1]), _same(1, 1, 0, 0)),
-        Case("one of each kind on the wrong side", *_overlapping()),
-        Case("100 pairs that differ for 10 that are the same", *_unbalanced()),
-        Case("many equal scores", *_tied()),
-        Case("scores that lie close together", 0.5037 + 1e-4 * _numbers(8), _close_order()),
-        Case("two equal scores, the same pair first", torch.tensor([0.5, 0.5]), _same(1, 0)),
-        Case("two equal scores, the same pair last", torch.tensor([0.5, 0.5]), _same(0, 1)),
-        Case("close together, and one far away", *_with_an_outlier()),
-        Case("all on the wrong side", torch.tensor([-0.9, -0.8, 0.3]), _same(1, 1, 0)),
+        Case("a perfect order", torch.tensor([0.9, 0.8, 0.3, 0.1]), _same(1, 1, 0, 0), "rate"),
+        Case("two pairs, in order", torch.tensor([0.2, 0.7]), _same(0, 1), "rate"),
+        Case("two pairs, in the wrong order", torch.tensor([0.2, 0.7]), _same(1, 0), "rate"),
+        Case(
+            "all on the wrong side",
+            *(torch.tensor([-0.9, -0.8, 0.3]), _same(1, 1, 0), "rate"),
+        ),
+        *(
+            Case(f"{pairs} pairs, about {share:.0%} the same", *_drawn(pairs, share, lead, seed), n)
+            for seed, (pairs, share, lead, n) in enumerate(
+                (
+                    (8, 0.5, 0.4, "rate"),
+                    (9, 0.5, 0.2, "rate"),
+                    (15, 0.4, 0.4, "rate"),
+                    (20, 0.6, 0.3, "rate"),
+                    (33, 0.5, 0.0, "rate"),
+                    (50, 0.5, -0.3, "rate"),
+                    (40, 0.5, 1.0, "rate"),
+                    (120, 0.1, 0.5, "shares"),
+                    (90, 0.9, 0.4, "shares"),
+                    (40, 0.1, 0.1, "shares"),
+                )
+            )
+        ),
+        Case("7 pairs", *_before_the_crossing(), "rate"),
+        Case("7 pairs, others", *_behind_the_crossing(), "rate"),
+        *(
+            Case(
+                f"{pairs} pairs with many equal scores",
+                *(*_drawn(pairs, 0.4, 0.3, seed, step=0.5), "ties"),
+            )
+            for seed, pairs in ((25, 14), (22, 16), (20, 24), (22, 30), (21, 60))
+        ),
+        Case("two equal scores, the same pair first", torch.full((2,), 0.5), _same(1, 0), "ties"),
+        Case("two equal scores, the same pair last", torch.full((2,), 0.5), _same(0, 1), "ties"),
+        Case("scores that lie close together", *_close_order(), "range"),
+        Case("close together, and one far away", *_with_an_outlier(), "range"),
+        Case("all scores below -3", *_far(-5.0, 30), "range"),
+        Case("all scores above 90", *_far(100.0, 31), "range"),
     ],
+    observe=_rate,
 )
 def equal_error_rate(scores, same):
     worst = []
@@ -359,26 +606,48 @@ def equal_error_rate(scores, same):
     return min(worst)
 
 
-def _translations(n):
-    first = _numbers(n, 6)
-    return 3 * first, first + 0.5 * _numbers(n, 6, seed=1)
+def _translations(n, features=6, seed=0):
+    first = _numbers(n, features, seed=seed)
+    second = first + 0.5 * _numbers(n, features, seed=seed + 1)
+    lengths = 1 + torch.arange(n)[:, None] % 4
+    return 3 * first * lengths, second * lengths.flip(0)
 
 
-def _with_slopes(answer, first, second, scale, margin):
+def _loss_value(loss):
+    """What is no tensor has no gradient, which is observed elsewhere."""
+    return torch.tensor(loss) if type(loss) is float else _values(loss)
+
+
+def _loss_of(answer, first, second, scale, margin, name):
+    loss = answer(first.clone(), second.clone(), scale=scale, margin=margin)
+    yield name, _loss_value(loss)
     first, second = first.clone().requires_grad_(), second.clone().requires_grad_()
     loss = answer(first, second, scale=scale, margin=margin)
-    to_first, to_second = _slopes(loss, first, second)
-    value = torch.tensor(loss) if isinstance(loss, float) else _values(loss)
-    return {"loss": value, "slope, first": to_first, "slope, second": to_second}
+    if isinstance(loss, torch.Tensor):
+        loss = loss / scale
+    yield "slopes", _slopes(loss, first, second)
 
 
 @chapter.exercise(
     cases=lambda: [
-        Case("5 pairs", *_translations(5), 20.0, 0.3),
-        Case("3 pairs, scale 5, margin 0.1", *_translations(3), 5.0, 0.1),
-        Case("4 pairs, no margin", *_translations(4), 10.0, 0.0),
+        Case("4 pairs, no margin", *_translations(4), 10.0, 0.0, "directions"),
+        Case("7 pairs of width 3, no margin", *_translations(7, 3, 5), 5.0, 0.0, "directions"),
+        Case("5 pairs", *_translations(5), 20.0, 0.3, "loss"),
+        Case("3 pairs, scale 5, margin 0.1", *_translations(3), 5.0, 0.1, "loss"),
+        Case("12 pairs of width 4, margin 0.6", *_translations(12, 4, 7), 8.0, 0.6, "loss"),
+        Case("one pair", *_translations(1), 20.0, 0.3, "loss"),
+        Case(
+            "neither scale nor margin given",
+            *_translations(6, 4, 9),
+            observe=_as("options", lambda answer, *given: _loss_value(answer(*given))),
+        ),
+        Case(
+            "scale and margin as third and fourth argument",
+            *(*_translations(6, 4, 9), 3.0, 0.5),
+            observe=_as("options", lambda answer, *given: _loss_value(answer(*given))),
+        ),
     ],
-    observe=_with_slopes,
+    observe=_loss_of,
 )
 def pair_loss(first, second, scale=20.0, margin=0.3):
     cosine = F.normalize(first) @ F.normalize(second).T
