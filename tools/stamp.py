@@ -180,7 +180,8 @@ def _footer(chapter: Chapter) -> str:
     return (
         f"---\n\n{onward}\n\nTo see what you have got right so far, run "
         "`import chapters; chapters.progress()` here, or `python -m helpers progress` in a "
-        "terminal."
+        "terminal. If a check was wrong about your answer or had nothing to say, `ex.report()` "
+        "writes such answers to a file for you to read and, if you like, to send to us."
     )
 
 
