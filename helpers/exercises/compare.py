@@ -249,7 +249,7 @@ def other_type(expected: Any, got: Any, where: str) -> Difference:
 def remark_on(expected: Any, got: Any) -> str:
     """Why something of another type may have come, and what to do, or ""."""
     if got is None:
-        return "`None` is what a function gives back when it has no `return`."
+        return "(A function that has no `return` gives `None`.)"
     if isinstance(got, type) and not isinstance(expected, type):
         return f"`{got.__name__}` is the class; `{got.__name__}(...)` makes an instance of it."
     if issubclass(type(got), nn.Module):

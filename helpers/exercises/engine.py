@@ -350,7 +350,7 @@ class Exercise:
             rows += [("expected", place.expected), ("got", place.got)]
         else:
             text = _sentence(place, demand)
-            if not type(wanted) is type(got) is bool:
+            if not type(wanted) is type(got) is bool and place.kind not in _TOLD_WHOLE:
                 rows += [("expected", place.expected), ("got", place.got)]
             rows += [("details", place.remark)] if place.kind == "value" and place.remark else []
         rows += [("it printed", trial.printed.rstrip())] if trial.printed.strip() else []
@@ -451,10 +451,11 @@ class Prediction(Exercise):
             rows = [("yours", describe(answer))]
             if self.blank != "...":
                 rows = [("a prediction looks like", self.blank), *rows]
-            missing = (
-                [key for key in self.right if key not in answer] if place.kind == "keys" else []
+            lacks = place.kind == "keys" and [key for key in self.right if key not in answer]
+            # A value was written, not returned, so the remark on functions does not apply.
+            text = (
+                f"`{lacks[0]!r}` is missing." if lacks else _sentence(replace(place, remark=""), "")
             )
-            text = f"`{missing[0]!r}` is missing." if missing else _sentence(place, "")
             return self._wrong(text, rows)
         where = f" at `{place.where}`" if place.where else ""
         return self._wrong(
@@ -478,6 +479,8 @@ _NEARLY = (
     "the way is not exact enough, such as a search that stops early or a number that was rounded."
 )
 _NOTED = {"wrong": "tried", "right": "right"}
+#: differences whose sentence says what was expected and what came
+_TOLD_WHOLE = ("error", "type", "shape", "dtype")
 
 
 def source_of(thing: Callable) -> str:
@@ -508,27 +511,21 @@ def _lines_of(node: ast.stmt, text: str) -> str:
 
 
 def _sentence(found: Difference, demand: str) -> str:
-    """What is wrong, and what the prompt demands there."""
-    where = f" at `{found.where}`" if found.where else ""
-    if found.kind == "argument":
-        return (
-            f"This is not met: {demand}"
-            if demand
-            else (
-                f"Your code leaves its argument {found.where} in another state than it should (a "
-                "change in place is seen by everyone who holds the object)."
-            )
-        )
-    if found.kind == "error":
-        said = f"It should have ended with {found.expected}; it ended with {found.got}."
-    elif found.kind == "type":
-        types = f"{found.expected} is expected, {found.got} came"
-        said = f"The type differs{where}: {types}. {found.remark}".rstrip()
-    elif demand:
+    """What is wrong. A value that differs breaks the demand; a type or a shape may not."""
+    if found.kind in ("value", "argument", "missing") and demand:
         return f"This is not met: {demand}"
-    else:
-        said = f"The {found.kind} {'differ' if found.kind == 'keys' else 'differs'}{where}."
-    return _and_demand(said, demand)
+    where = f" at `{found.where}`" if found.where else ""
+    kinds = f"{found.expected} is expected, {found.got} came"
+    facts = {
+        "argument": f"Your code leaves its argument {found.where} in another state than it should "
+        "(a change in place is seen by everyone who holds the object).",
+        "error": f"It should have ended with {found.expected}; it ended with {found.got}.",
+        "type": f"The type differs{where}: {kinds}. {found.remark}".rstrip(),
+        "shape": f"The shape differs{where}: {kinds}.",
+        "dtype": f"The dtype differs{where}: {kinds}.",
+        "keys": f"The keys differ{where}.",
+    }
+    return _and_demand(facts.get(found.kind, f"The {found.kind} differs{where}."), demand)
 
 
 def _and_demand(said: str, demand: str) -> str:

@@ -157,8 +157,8 @@ def same_mistake(name: str, right: Any, theirs: Any, ours: Any, names: Sequence[
     """Whether an observation of an answer (``ours``) is that of a known mistake (``theirs``).
 
     The numbers may be as far apart as one sum in two orders. Words of errors count where torch or
-    Python worded them: not where the right answer raises too, or the reader's own ``raise``.
-    ``names`` are those of the two answers, which their errors may hold.
+    Python worded them, which they did not where the right answer raises too. ``names`` are those
+    of the two answers, which their errors may hold.
     """
     if type(theirs) is not Raised or type(ours) is not Raised:
         return value_difference(name, theirs, ours, roughly=True) is None

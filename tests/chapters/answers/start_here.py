@@ -305,6 +305,6 @@ WRONG = {
         (train_digits_with_a_later_network, "no step has ever moved one of its weights"),
         (train_digits_with_an_optimizer_for_many_only, "there is no optimizer at all"),
         (train_digits_that_lets_the_last_bias_learn, "look at the data"),
-        (train_digits_that_returns_nothing, "`None` is what a function gives back"),
+        (train_digits_that_returns_nothing, "A function that has no `return`"),
     ],
 }

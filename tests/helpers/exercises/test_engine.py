@@ -167,8 +167,10 @@ def test_the_first_failing_case_is_shown():
 
 
 def test_only_what_there_is_to_say_is_said():
-    card = made().check(lambda x: x.sum())
-    assert [label for label, _ in card.rows] == ["tried on", "expected", "got"]
+    card = made(requires={"result": "Twice as much."}).check(lambda x: x.sum())
+    shape = "The shape differs: (3,) is expected, () came."
+    assert card.text == f"{shape}\n\nThis was tried: Twice as much."
+    assert [label for label, _ in card.rows] == ["tried on"]
 
 
 def test_a_missing_return_is_named():
