@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from helpers import augment, runtime
-from helpers.exercises import Case, Exercises, Shortfall, Words, require
+from helpers.exercises import Case, Exercises, Shortfall, require
+from helpers.exercises.observe import gradients
 
 chapter = Exercises(__file__)
 report = chapter.report
@@ -472,15 +473,8 @@ def _with_gradients(value_name, gradient_name):
         yield value_name, value.detach().to(logits[0].dtype, copy=True)
         if value.shape or not value.requires_grad:
             raise Shortfall("No gradient can be taken.")
-        gradients = torch.autograd.grad(value, logits, allow_unused=True)
         names = ("clean", "first", "second")
-        yield (
-            gradient_name,
-            {
-                name: Words("no gradient") if one is None else one
-                for name, one in zip(names, gradients, strict=True)
-            },
-        )
+        yield gradient_name, dict(zip(names, gradients(value, *logits), strict=True))
 
     return observe
 

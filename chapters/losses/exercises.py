@@ -10,18 +10,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import data
 from helpers.exercises import Case, Exercises, Words, require
+from helpers.exercises.observe import gradients
 from helpers.exercises.trial import call
 
 chapter = Exercises(__file__)
 report = chapter.report
-
-
-def _slope(loss, prediction):
-    if not loss.requires_grad:
-        return Words("no gradient")
-    prediction.grad = None
-    loss.sum().backward()
-    return Words("no gradient") if prediction.grad is None else prediction.grad
 
 
 def _loss_and_slope(answer, prediction, target, *others, **named):
@@ -29,7 +22,7 @@ def _loss_and_slope(answer, prediction, target, *others, **named):
     before = prediction.detach().clone(), target.clone()
     loss = require(answer(prediction, target, *others, **named), torch.Tensor, "the loss")
     yield "loss", loss.detach()
-    yield "slope", _slope(loss, prediction)
+    yield "slope", gradients(loss.sum(), prediction)[0]
     yield "kept", torch.equal(before[0], prediction) and torch.equal(before[1], target)
 
 
@@ -443,7 +436,7 @@ def _quantile(answer, prediction, target, *settings, **named):
     before = prediction.detach().clone(), target.clone()
     loss = require(loss_fn(prediction, target), torch.Tensor, "the loss")
     yield "loss", loss.detach()
-    yield "slope", _slope(loss, prediction)
+    yield "slope", gradients(loss.sum(), prediction)[0]
     yield "kept", torch.equal(before[0], prediction) and torch.equal(before[1], target)
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers.exercises import Case, Exercises, Shortfall, Words, require
+from helpers.exercises import Case, Exercises, Shortfall, require
+from helpers.exercises.observe import NO_GRADIENT, gradients, made, numbers
 
 chapter = Exercises(__file__)
 report = chapter.report
@@ -82,24 +83,6 @@ def least_scale(classes, probability):
     return math.log((classes - 1) * probability / (1 - probability)) / (1 - other)
 
 
-def _numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-_NO_SLOPE = Words("no gradient comes back")
-
-
-def _slopes(result, *inputs):
-    """The gradients of a weighted sum of ``result``, or a word for each that does not arrive."""
-    if not (isinstance(result, torch.Tensor) and result.requires_grad):
-        return (_NO_SLOPE,) * len(inputs)
-    total = (result * _numbers(*result.shape, seed=2)).sum()
-    learning = [one for one in inputs if one.requires_grad]
-    found = iter(torch.autograd.grad(total, learning, allow_unused=True))
-    slopes = (next(found) if one.requires_grad else None for one in inputs)
-    return tuple(_NO_SLOPE if slope is None else slope for slope in slopes)
-
-
 def _values(result):
     """A copy of a tensor in float32, since no prompt asks for a dtype."""
     if not isinstance(result, torch.Tensor):
@@ -113,10 +96,6 @@ def _near(value, exact, distance):
     if not (isinstance(value, torch.Tensor) and value.shape == exact.shape):
         return value
     return exact if ((value - exact).abs() < distance).all() else _values(value)
-
-
-def _made(answer, *arguments, **options):
-    return require(answer(*arguments, **options), nn.Module, "an instance of the class")
 
 
 def _weights_of(head, shape):
@@ -143,7 +122,7 @@ def _shapes_of(head):
 
 
 def _angles_only(answer, x, weight, scale):
-    head = _made(answer, weight.shape[1], weight.shape[0], scale=scale)
+    head = made(answer, weight.shape[1], weight.shape[0], scale=scale)
     yield "parameters", _shapes_of(head)
     matrix = _weights(head, weight)
     yield "logits", _values(head(x))
@@ -151,19 +130,19 @@ def _angles_only(answer, x, weight, scale):
     matrix = _weights(head, weight)
     given = x.clone().requires_grad_()
     logits = require(head(given), torch.Tensor, "the logits")
-    features, weights = _slopes(logits / scale, given, matrix)
+    features, weights = gradients(logits / scale, given, matrix)
     yield "slope of the weights", weights
     yield "slope of the features", features
 
 
 def _logits_alone(answer, x, weight, name, *options):
-    head = _made(answer, weight.shape[1], weight.shape[0], *options)
+    head = made(answer, weight.shape[1], weight.shape[0], *options)
     _weights(head, weight)
     yield name, _values(head(x))
 
 
 def _after_a_step(answer, x, weight):
-    head = _made(answer, weight.shape[1], weight.shape[0], scale=3.0)
+    head = made(answer, weight.shape[1], weight.shape[0], scale=3.0)
     matrix = _weights(head, weight)
     optimizer = torch.optim.SGD(head.parameters(), lr=5.0)
     for _ in range(2):
@@ -176,7 +155,7 @@ def _after_a_step(answer, x, weight):
 
 def _at_the_start(answer, x, classes):
     shape = classes, x.shape[1]
-    heads = [_made(answer, x.shape[1], classes) for _ in range(2)]
+    heads = [made(answer, x.shape[1], classes) for _ in range(2)]
     first, second = (_weights_of(head, shape).detach() for head in heads)
     cosine = F.cosine_similarity(x[:, None], first, dim=2)
     exact = 20 * cosine
@@ -190,8 +169,8 @@ def _at_the_start(answer, x, classes):
         *(
             Case(
                 f"{n} rows, {features} features about {x:g} long, {classes} classes, scale {scale}",
-                x * _numbers(n, features, seed=seed),
-                w * _numbers(classes, features, seed=seed + 50),
+                x * numbers(n, features, seed=seed),
+                w * numbers(classes, features, seed=seed + 50),
                 scale,
             )
             for seed, (n, features, classes, scale, x, w) in enumerate(
@@ -206,7 +185,7 @@ def _at_the_start(answer, x, classes):
         *(
             Case(
                 label,
-                *(x * _numbers(n, features, seed=7), x * _numbers(classes, features, seed=57)),
+                *(x * numbers(n, features, seed=7), x * numbers(classes, features, seed=57)),
                 *(name, *options),
                 observe=_logits_alone,
             )
@@ -218,8 +197,8 @@ def _at_the_start(answer, x, classes):
                 ("one class", 5, 4, 1, 3, "one", ()),
             )
         ),
-        Case("two steps of SGD", _numbers(6, 4), 2 * _numbers(3, 4), observe=_after_a_step),
-        Case("two new heads of 5 features and 4 classes", _numbers(3, 5), 4, observe=_at_the_start),
+        Case("two steps of SGD", numbers(6, 4), 2 * numbers(3, 4), observe=_after_a_step),
+        Case("two new heads of 5 features and 4 classes", numbers(3, 5), 4, observe=_at_the_start),
     ],
     observe=_angles_only,
 )
@@ -235,8 +214,8 @@ class CosineClassifier(nn.Module):
 
 
 def _cosines(n, classes, seed=0):
-    features = F.normalize(_numbers(n, 6, seed=seed))
-    return F.linear(features, F.normalize(_numbers(classes, 6, seed=seed + 1)))
+    features = F.normalize(numbers(n, 6, seed=seed))
+    return F.linear(features, F.normalize(numbers(classes, 6, seed=seed + 1)))
 
 
 def _far_from_their_classes():
@@ -254,7 +233,7 @@ def _lowered(answer, cosine, labels, margin, scale):
     start = cosine.clone().requires_grad_()
     logits = answer(1 * start, labels, margin=margin, scale=scale)
     logits = require(logits, torch.Tensor, "the logits")
-    yield "slope", _slopes(logits / scale, start)[0]
+    yield "slope", gradients(logits / scale, start)[0]
 
 
 @chapter.exercise(
@@ -334,9 +313,9 @@ def _inside(answer, cosine, margin):
     yield "values", _near(answer(given, margin), exact, 5e-5)
     yield "cosine", torch.equal(given, cosine)
     start = cosine.clone().requires_grad_()
-    (slopes,) = _slopes(answer(1 * start, margin), start)
+    (slopes,) = gradients(answer(1 * start, margin), start)
     # Near an end they depend on the last bit of the cosine, which float64 has and float32 has not.
-    exact = exact_slopes * _numbers(*cosine.shape, seed=2)
+    exact = exact_slopes * numbers(*cosine.shape, seed=2)
     yield "slopes", _near(slopes, exact, 1e-4 + 1e-3 * exact.abs())
 
 
@@ -350,10 +329,10 @@ def _at_the_ends(answer, margin):
     yield "values at the ends", _near(values, _exactly(ends, margin)[0].float(), 0.01)
     yield "cosine", torch.equal(given, ends)
     start = ends.clone().requires_grad_()
-    (slopes,) = _slopes(answer(1 * start, margin), start)
+    (slopes,) = gradients(answer(1 * start, margin), start)
     yield (
         "slopes at the ends",
-        slopes if slopes is _NO_SLOPE else bool(slopes.isfinite().all()),
+        slopes if slopes is NO_GRADIENT else bool(slopes.isfinite().all()),
     )
 
 
@@ -410,29 +389,29 @@ def arcface(cosine, margin=0.5):
 
 
 def _fixed(answer, x, weight, labels, name):
-    head = _made(answer, weight.shape[1], weight.shape[0])
+    head = made(answer, weight.shape[1], weight.shape[0])
     yield "parameters", _shapes_of(head)
     matrix = _weights(head, weight)
     given = x.clone().requires_grad_()
     logits = require(head(given, labels), torch.Tensor, "the logits")
     yield name, _values(logits)
-    yield "slopes", _slopes(logits / 20, matrix, given)
+    yield "slopes", gradients(logits / 20, matrix, given)
     yield "weights", _values(matrix)
     plain = require(head(given), torch.Tensor, "the logits")
     yield "no labels", _values(plain)
-    yield "slopes, no labels", _slopes(plain / 20, matrix, given)
+    yield "slopes, no labels", gradients(plain / 20, matrix, given)
     yield "modes", (_values(head.eval()(x, labels)), _values(head(x)))
 
 
 def _options_of_arc_head(answer, x, weight, labels, positional, named):
-    head = _made(answer, weight.shape[1], weight.shape[0], *positional, **named)
+    head = made(answer, weight.shape[1], weight.shape[0], *positional, **named)
     _weights(head, weight)
     yield "options", (_values(head(x, labels)), _values(head(x)))
 
 
 def _on_the_class_weight(answer, classes, features):
     """Rows on their class weight, opposite to it, and 0.02 beside it."""
-    head = _made(answer, features, classes)
+    head = made(answer, features, classes)
     matrix = _weights(head, torch.eye(classes, features))
     rows = torch.zeros(4, features)
     rows[:, 0] = torch.tensor([1.0, -1.0, math.cos(0.02), 300.0])
@@ -442,8 +421,8 @@ def _on_the_class_weight(answer, classes, features):
     logits = require(head(rows, labels), torch.Tensor, "the logits")
     own = [math.cos(0.5), -1 - 0.5 * math.sin(0.5), math.cos(0.52), math.cos(0.5)]
     yield "ends", _near(logits[:, 0], 20 * torch.tensor(own), 0.2)
-    slopes = _slopes(logits[:, 0], rows, matrix)
-    finite = [slope if slope is _NO_SLOPE else bool(slope.isfinite().all()) for slope in slopes]
+    slopes = gradients(logits[:, 0], rows, matrix)
+    finite = [slope if slope is NO_GRADIENT else bool(slope.isfinite().all()) for slope in slopes]
     yield "slopes at the ends", finite
 
 
@@ -456,8 +435,8 @@ def _in_turn(n, classes):
         *(
             Case(
                 f"{n} rows, {classes} classes, weights {length:g} long",
-                _numbers(n, features, seed=seed),
-                length * F.normalize(_numbers(classes, features, seed=seed + 3)),
+                numbers(n, features, seed=seed),
+                length * F.normalize(numbers(classes, features, seed=seed + 3)),
                 _in_turn(n, classes),
                 "logits" if length == 1 else "grown",
             )
@@ -475,7 +454,7 @@ def _in_turn(n, classes):
         *(
             Case(
                 label,
-                *(_numbers(12, 3), F.normalize(_numbers(4, 3, seed=1)), _in_turn(12, 4)),
+                *(numbers(12, 3), F.normalize(numbers(4, 3, seed=1)), _in_turn(12, 4)),
                 *(positional, named),
                 observe=_options_of_arc_head,
             )
@@ -524,17 +503,17 @@ def _drawn(pairs, share, lead, seed, step=0.0):
     """Scores of which those of the same class are higher, on average; at least one of each kind."""
     same = torch.rand(pairs, generator=torch.Generator().manual_seed(seed)) < share
     same[:2] = _same(1, 0)
-    scores = _numbers(pairs, seed=seed + 1000) / 3 + lead * same
+    scores = numbers(pairs, seed=seed + 1000) / 3 + lead * same
     return (scores / step).round() * step if step else scores, same
 
 
 def _close_order():
-    return 0.5037 + 1e-4 * _numbers(8), _numbers(8) > 0
+    return 0.5037 + 1e-4 * numbers(8), numbers(8) > 0
 
 
 def _with_an_outlier():
-    scores = torch.cat([0.5 + 1e-4 * _numbers(40, seed=5), torch.tensor([50.0])])
-    same = torch.cat([_numbers(40, seed=5) + 0.5 * _numbers(40, seed=6) > 0, _same(1)])
+    scores = torch.cat([0.5 + 1e-4 * numbers(40, seed=5), torch.tensor([50.0])])
+    same = torch.cat([numbers(40, seed=5) + 0.5 * numbers(40, seed=6) > 0, _same(1)])
     return scores, same
 
 
@@ -607,8 +586,8 @@ def equal_error_rate(scores, same):
 
 
 def _translations(n, features=6, seed=0):
-    first = _numbers(n, features, seed=seed)
-    second = first + 0.5 * _numbers(n, features, seed=seed + 1)
+    first = numbers(n, features, seed=seed)
+    second = first + 0.5 * numbers(n, features, seed=seed + 1)
     lengths = 1 + torch.arange(n)[:, None] % 4
     return 3 * first * lengths, second * lengths.flip(0)
 
@@ -625,7 +604,7 @@ def _loss_of(answer, first, second, scale, margin, name):
     loss = answer(first, second, scale=scale, margin=margin)
     if isinstance(loss, torch.Tensor):
         loss = loss / scale
-    yield "slopes", _slopes(loss, first, second)
+    yield "slopes", gradients(loss, first, second)
 
 
 @chapter.exercise(

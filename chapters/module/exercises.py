@@ -11,36 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from helpers.exercises import Case, Exercises, Shortfall, Words, require
+from helpers.exercises.observe import gradients, made, numbers
 
 chapter = Exercises(__file__)
 report = chapter.report
 
 
-def _numbers(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-_NO_SLOPE = Words("no gradient comes back")
-
-
-def _slopes(result, *inputs):
-    """The gradients of a weighted sum of ``result``, or a word for each that does not arrive."""
-    if not (isinstance(result, torch.Tensor) and result.requires_grad):
-        return (_NO_SLOPE,) * len(inputs)
-    total = (result * _numbers(*result.shape, seed=2)).sum()
-    learning = [one for one in inputs if one.requires_grad]
-    found = iter(torch.autograd.grad(total, learning, allow_unused=True) if learning else ())
-    slopes = (next(found) if one.requires_grad else None for one in inputs)
-    return tuple(_NO_SLOPE if slope is None else slope for slope in slopes)
-
-
 def _copied(value):
     """A snapshot of a tensor; anything else as it is."""
     return value.detach().clone() if isinstance(value, torch.Tensor) else value
-
-
-def _made(answer, *arguments, **options):
-    return require(answer(*arguments, **options), nn.Module, "an instance of the class")
 
 
 def _shapes_of(module):
@@ -50,7 +29,7 @@ def _shapes_of(module):
 @torch.no_grad()
 def _fill(tensors, seed=10):
     for number, tensor in enumerate(tensors):
-        tensor.copy_(_numbers(*tensor.shape, seed=seed + number))
+        tensor.copy_(numbers(*tensor.shape, seed=seed + number))
 
 
 @chapter.prediction
@@ -68,7 +47,7 @@ def listed():
 
 
 def _linear_output(answer, in_features, out_features, bias, x, name):
-    layer = _made(answer, in_features, out_features, bias=bias)
+    layer = made(answer, in_features, out_features, bias=bias)
     yield "parameters", _shapes_of(layer)
     if not bias:
         yield "no bias", "None" if layer.bias is None else Words("self.bias is not None")
@@ -81,7 +60,7 @@ def _linear_output(answer, in_features, out_features, bias, x, name):
     given = x.clone().requires_grad_()
     output = require(layer(given), torch.Tensor, "the result of `forward`")
     yield name, _copied(output)
-    yield "slope", _slopes(output, given, layer.weight, *([layer.bias] if bias else []))
+    yield "slope", gradients(output, given, layer.weight, *([layer.bias] if bias else []))
 
 
 def _linear_options(answer):
@@ -90,7 +69,7 @@ def _linear_options(answer):
 
 
 def _first_values(answer, in_features, out_features):
-    layers = [_made(answer, in_features, out_features) for _ in range(2)]
+    layers = [made(answer, in_features, out_features) for _ in range(2)]
     bound = in_features**-0.5
     for name in ("weight", "bias"):
         first, second = (require(getattr(layer, name), torch.Tensor, name) for layer in layers)
@@ -131,7 +110,7 @@ def _spread(values, bound):
             Case(
                 f"{inside} → {outside} features{'' if bias else ' without bias'}, "
                 f"an input of shape {(*leading, inside)}",
-                *(inside, outside, bias, _numbers(*leading, inside, seed=seed)),
+                *(inside, outside, bias, numbers(*leading, inside, seed=seed)),
                 "output" if len(leading) == 1 else "leading",
             )
             for seed, (inside, outside, bias, leading) in enumerate(
@@ -348,7 +327,7 @@ def _agree(first, second):
 
 
 def _complaints(answer, depth, widths, pictures):
-    net, copied = _made(answer, depth, *widths), _made(answer, depth, *widths)
+    net, copied = made(answer, depth, *widths), made(answer, depth, *widths)
     width = widths[0] if widths else 32
     yield "parameters", sorted(tuple(p.shape) for p in net.parameters())
     net.train()(pictures)
@@ -368,12 +347,12 @@ def _complaints(answer, depth, widths, pictures):
     if not whole:
         yield "slope", _NOT_WHOLE
         return
-    yield "slope", _slopes(torch.cat([outputs["digit"], outputs["even"]], dim=1), *parameters)
+    yield "slope", gradients(torch.cat([outputs["digit"], outputs["even"]], dim=1), *parameters)
 
 
 def _dropped(answer, depth, n):
     """In words: what becomes of values ``h = 1`` where each block adds ``h + 1``."""
-    net = _made(answer, depth, 12).eval().train()
+    net = made(answer, depth, 12).eval().train()
     if not _is_whole(net, depth, 12):
         yield "dropout", _NOT_WHOLE
         return
@@ -402,7 +381,7 @@ def _dropped(answer, depth, n):
         *(
             Case(
                 f"{depth} blocks{f' of width {widths[0]}' if widths else ''}, {n} pictures",
-                *(depth, widths, _numbers(n, 1, 8, 8, seed=depth)),
+                *(depth, widths, numbers(n, 1, 8, 8, seed=depth)),
             )
             for depth, widths, n in (
                 (2, (), 3),
@@ -451,7 +430,7 @@ def _statistics(layer):
 
 def _used_saved_and_moved(answer, x, new, name):
     given, handed_in = x.clone(), new.clone()
-    layer = _made(answer, given)
+    layer = made(answer, given)
     yield "statistics", _statistics(layer)
     in_training = _copied(layer(handed_in))
     layer.eval()
@@ -477,17 +456,17 @@ def _used_saved_and_moved(answer, x, new, name):
     cases=lambda: [
         Case(label, x, new, name)
         for label, x, new, name in (
-            ("20 rows of 3 features", 3 + 2 * _numbers(20, 3), _numbers(5, 3, seed=1), "output"),
+            ("20 rows of 3 features", 3 + 2 * numbers(20, 3), numbers(5, 3, seed=1), "output"),
             (
                 "50 rows of 4 features in different units",
-                torch.tensor([1.0, 5.0, 30.0, 900.0]) * (_numbers(50, 4) + 2),
-                torch.tensor([1.0, 5.0, 30.0, 900.0]) * _numbers(6, 4, seed=1),
+                torch.tensor([1.0, 5.0, 30.0, 900.0]) * (numbers(50, 4) + 2),
+                torch.tensor([1.0, 5.0, 30.0, 900.0]) * numbers(6, 4, seed=1),
                 "output",
             ),
-            ("9 rows of 1 feature", 4 - _numbers(9, 1), _numbers(9, 1, seed=1), "other"),
-            ("as many features as rows", 5 * _numbers(3, 3), _numbers(3, 3, seed=1), "output"),
-            ("one new row, far away", _numbers(8, 2), 100 + _numbers(1, 2, seed=1), "other"),
-            ("no new row", _numbers(8, 2), torch.ones(0, 2), "other"),
+            ("9 rows of 1 feature", 4 - numbers(9, 1), numbers(9, 1, seed=1), "other"),
+            ("as many features as rows", 5 * numbers(3, 3), numbers(3, 3, seed=1), "output"),
+            ("one new row, far away", numbers(8, 2), 100 + numbers(1, 2, seed=1), "other"),
+            ("no new row", numbers(8, 2), torch.ones(0, 2), "other"),
         )
     ],
     observe=_used_saved_and_moved,
@@ -530,7 +509,7 @@ def _running(layer):
 
 
 def _at_first(answer, features):
-    layer = _made(answer, features)
+    layer = made(answer, features)
     buffers = {name: b for name, b in layer.named_buffers() if name in _STATISTICS}
     yield (
         "start",
@@ -544,7 +523,7 @@ def _at_first(answer, features):
 
 
 def _over_several_batches(answer, batches):
-    layer = _made(answer, batches[0].shape[1])
+    layer = made(answer, batches[0].shape[1])
     _fill([layer.weight, layer.bias])
     given = batches[0].clone()
     in_training, moved, in_evaluation, left = [], [], [], []
@@ -566,21 +545,21 @@ def _over_several_batches(answer, batches):
 
 
 def _slopes_of_both_modes(answer, x):
-    layer = _made(answer, x.shape[1])
+    layer = made(answer, x.shape[1])
     _fill([layer.weight, layer.bias])
     given = x.clone().requires_grad_()
-    yield "slope", _slopes(layer(given), given, layer.weight, layer.bias)
-    yield "slope in eval mode", _slopes(layer.eval()(given), given, layer.weight, layer.bias)
+    yield "slope", gradients(layer(given), given, layer.weight, layer.bias)
+    yield "slope in eval mode", gradients(layer.eval()(given), given, layer.weight, layer.bias)
 
 
 def _with_options(answer, batches, arguments, options):
-    layer = _made(answer, batches[0].shape[1], *arguments, **options)
+    layer = made(answer, batches[0].shape[1], *arguments, **options)
     outputs = [_copied(layer(batch)) for batch in batches]
     yield "options", (outputs, _running(layer), _copied(layer.eval()(batches[0])))
 
 
 def _batches(number, n, features, scale=1.0, shift=0.0):
-    return list(scale * _numbers(number, n, features, seed=n) + shift)
+    return list(scale * numbers(number, n, features, seed=n) + shift)
 
 
 def _with_a_constant_column():
@@ -601,8 +580,8 @@ def _with_a_constant_column():
         *(
             Case(label, x, observe=_slopes_of_both_modes)
             for label, x in (
-                ("gradients, five rows, three features", 3 * _numbers(5, 3) - 2),
-                ("gradients, four rows, two features near zero", 0.01 * _numbers(4, 2)),
+                ("gradients, five rows, three features", 3 * numbers(5, 3) - 2),
+                ("gradients, four rows, two features near zero", 0.01 * numbers(4, 2)),
             )
         ),
         *(
@@ -665,7 +644,7 @@ def _pretrained(backbone):
     _fill([*backbone.parameters()], seed=40)
     with torch.no_grad():
         for seed in range(3):
-            backbone.train()(2 * _numbers(16, 4, seed=seed) + 1)
+            backbone.train()(2 * numbers(16, 4, seed=seed) + 1)
     return backbone
 
 
@@ -715,7 +694,7 @@ def _train(model, make_optimizer, x, epochs=2):
 
 def _trained_by_somebody_else(answer, backbone, head, x, make_optimizer):
     before, fresh = _state(backbone), copy.deepcopy([backbone, head])
-    model = _made(answer, backbone, head)
+    model = made(answer, backbone, head)
     model.eval()
     yield "output", _copied(model(x))
     # The model may hold a copy of the backbone, under names of its own.
@@ -765,7 +744,7 @@ def _adamw(parameters):
 @chapter.exercise(
     cases=lambda: [
         *(
-            Case(label, _pretrained(backbone), head, _numbers(16, 4, seed=9) * 2 + 3, optimizer)
+            Case(label, _pretrained(backbone), head, numbers(16, 4, seed=9) * 2 + 3, optimizer)
             for label, backbone, head, optimizer in (
                 ("a backbone with BatchNorm and Dropout, trained with SGD", _flat(), _head(), _sgd),
                 ("the same, trained with AdamW", _flat(), _large_head(), _adamw),
@@ -776,7 +755,7 @@ def _adamw(parameters):
         *(
             Case(
                 f"{label}, in train mode",
-                *(_pretrained(backbone), _small_head(), _numbers(6, 4, seed=9) + 2),
+                *(_pretrained(backbone), _small_head(), numbers(6, 4, seed=9) + 2),
                 observe=_in_both_modes,
             )
             for label, backbone in (
@@ -789,12 +768,12 @@ def _adamw(parameters):
             "a backbone in eval mode",
             _pretrained(_flat()).eval(),
             _small_head(),
-            _numbers(6, 4),
+            numbers(6, 4),
             observe=_in_both_modes,
         ),
         Case(
             "a head with Dropout",
-            *(_pretrained(_flat()), _head(), _numbers(16, 4)),
+            *(_pretrained(_flat()), _head(), numbers(16, 4)),
             observe=_with_dropout_in_the_head,
         ),
     ],
