@@ -14,56 +14,56 @@ from helpers import runtime
 
 
 class Split(NamedTuple):
-    """Inputs and targets, the rows to train on apart from the rows to test on."""
+    """Inputs and targets of three parts of the rows: to train on, to choose by, and to test on."""
 
     x_train: Float[Tensor, "train *features"]
     y_train: Shaped[Tensor, "train *target"]
+    x_val: Float[Tensor, "val *features"]
+    y_val: Shaped[Tensor, "val *target"]
     x_test: Float[Tensor, "test *features"]
     y_test: Shaped[Tensor, "test *target"]
 
 
-def digits(test_fraction: float = 0.25, seed: int = 0) -> Split:
+def digits(held_out: float = 0.25, seed: int = 0) -> Split:
     """1,797 handwritten digits, ``sklearn.datasets.load_digits``; no network needed.
 
     Inputs are ``Float[Tensor, "n 1 8 8"]`` in [0, 1], 0 the background; targets are the classes 0
-    to 9, ``Int[Tensor, "n"]``, int64. ``seed`` decides which rows are test rows and the order of
-    all; each class has the same share of both parts. Raises ``ValueError`` unless ``test_fraction``
-    is between 0 and 1.
+    to 9, ``Int[Tensor, "n"]``, int64. Of the fraction ``held_out``, one half is for validation and
+    one for the test. ``seed`` decides which rows these are and the order of all; each class has the
+    same share of all parts. Raises ``ValueError`` unless ``held_out`` is between 0 and 1.
     """
     from sklearn.datasets import load_digits
 
     source = load_digits()
     images = torch.from_numpy(source.images).float().div(16).unsqueeze(1)
     classes = torch.from_numpy(source.target).long()
-    train, test = _shuffled_rows(len(classes), test_fraction, seed, stratify=source.target)
-    return Split(images[train], classes[train], images[test], classes[test])
+    return _split(images, classes, _parts(source.target, held_out, seed, stratified=True))
 
 
-def diabetes(test_fraction: float = 0.25, seed: int = 0) -> Split:
+def diabetes(held_out: float = 0.25, seed: int = 0) -> Split:
     """442 patients, ``sklearn.datasets.load_diabetes(scaled=False)``; no network needed.
 
     Inputs are 10 measurements at baseline (age, sex, body-mass index, blood pressure and six blood
     values), ``Float[Tensor, "n 10"]``. The target is the progression of the disease one year later,
     ``Float[Tensor, "n 1"]``. Every column is standardised with the mean and the standard deviation
-    of the training rows, so its unit is one training standard deviation. ``seed`` decides which
-    rows are test rows and the order of all. Raises ``ValueError`` unless ``test_fraction`` is
-    between 0 and 1.
+    of the training rows, so its unit is one training standard deviation. ``held_out`` and ``seed``
+    as for ``digits``. Raises ``ValueError`` unless ``held_out`` is between 0 and 1.
     """
     from sklearn.datasets import load_diabetes
 
     source = load_diabetes(scaled=False)
     x = torch.from_numpy(source.data)
     y = torch.from_numpy(source.target).unsqueeze(1)
-    train, test = _shuffled_rows(len(x), test_fraction, seed, stratify=None)
-    x, y = _standardised(x, train), _standardised(y, train)
-    return Split(x[train], y[train], x[test], y[test])
+    parts = _parts(source.target, held_out, seed, stratified=False)
+    return _split(_standardised(x, parts[0]), _standardised(y, parts[0]), parts)
 
 
 def image_data(source: str | None = None) -> Split:
     """Images to classify: ``source``, else ``TUTORIAL_DATA``, else ``"digits"``.
 
     ``"fashion_mnist"`` (60,000 and 10,000 images, 1×28×28) and ``"cifar10"`` (50,000 and 10,000,
-    3×32×32) are downloaded once, by torchvision, into ``runtime.scratch("downloads")``. Inputs are
+    3×32×32) are downloaded once, by torchvision, into ``runtime.scratch("downloads")``. The last
+    sixth of the training images is for validation. Inputs are
     ``Float[Tensor, "n c h w"]``, float32 in [0, 1]; targets are int64 classes. One printed line
     says what was loaded. Raises ``ValueError`` for an unknown name and ``ConnectionError`` if a
     download fails; another data set is never loaded in its place.
@@ -77,7 +77,10 @@ def image_data(source: str | None = None) -> Split:
         )
     split = _IMAGE_SOURCES[name]()
     shape = "×".join(map(str, split.x_train.shape[1:]))
-    print(f"{name}: {len(split.x_train)} training and {len(split.x_test)} test images, {shape}")
+    print(
+        f"{name}: {len(split.x_train)} training, {len(split.x_val)} validation and "
+        f"{len(split.x_test)} test images, {shape}"
+    )
     return split
 
 
@@ -104,8 +107,14 @@ def _from_torchvision(name: str, dataset: Callable[..., Any]) -> Split:
     home = runtime.scratch("downloads") / name
     if not home.exists():
         _download(name, dataset, home)
+    images, classes = _as_tensors(dataset(home, train=True))
+    last = len(images) // 6
+    first = len(images) - last
     return Split(
-        *_as_tensors(dataset(home, train=True)),
+        images[:first],
+        classes[:first],
+        images[first:],
+        classes[first:],
         *_as_tensors(dataset(home, train=False)),
     )
 
@@ -133,18 +142,25 @@ def _as_tensors(dataset: Any) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n
     return images.float().div(255).contiguous(), torch.as_tensor(dataset.targets).long()
 
 
-def _shuffled_rows(
-    n: int, test_fraction: float, seed: int, stratify: Any
-) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
-    """Rows to train on and rows to test on, in the same share for each value of ``stratify``."""
+def _parts(
+    target: Any, held_out: float, seed: int, *, stratified: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows to train on, to choose by and to test on, with the same share of each class."""
     from sklearn.model_selection import train_test_split
 
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
-    train, test = train_test_split(
-        torch.arange(n).numpy(), test_size=test_fraction, random_state=seed, stratify=stratify
-    )
-    return torch.from_numpy(train), torch.from_numpy(test)
+    if not 0 < held_out < 1:
+        raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
+
+    def halves(rows, size):
+        by = target[rows] if stratified else None
+        return train_test_split(rows, test_size=size, random_state=seed, stratify=by)
+
+    train, rest = halves(torch.arange(len(target)).numpy(), held_out)
+    return tuple(torch.from_numpy(rows) for rows in (train, *halves(rest, 0.5)))
+
+
+def _split(x: Tensor, y: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> Split:
+    return Split(*(values[rows] for rows in parts for values in (x, y)))
 
 
 def _standardised(

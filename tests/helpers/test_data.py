@@ -26,10 +26,7 @@ def rows(*columns):
 
 
 def all_rows(split):
-    return rows(
-        torch.cat([split.x_train, split.x_test]),
-        torch.cat([split.y_train, split.y_test]).reshape(-1, 1),
-    )
+    return rows(torch.cat(split[::2]), torch.cat(split[1::2]).reshape(-1, 1))
 
 
 def same(first, second):
@@ -58,22 +55,23 @@ def test_splitting_leaves_the_global_random_state_as_it_was(load):
 @EMBEDDED
 @settings(max_examples=10)
 @given(fraction=FRACTIONS)
-def test_the_test_rows_are_the_fraction_asked_for(load, fraction):
-    split = load(test_fraction=fraction)
-    total = len(split.x_train) + len(split.x_test)
-    assert abs(len(split.x_test) - fraction * total) <= 1
-    assert len(split.x_train) == len(split.y_train) and len(split.x_test) == len(split.y_test)
+def test_the_rows_held_out_are_the_fraction_asked_for_one_half_for_each_use(load, fraction):
+    train, val, test = (len(part) for part in load(held_out=fraction)[::2])
+    assert (train, val, test) == tuple(len(part) for part in load(held_out=fraction)[1::2])
+    assert abs(val + test - fraction * (train + val + test)) <= 1
+    assert abs(val - test) <= 1
 
 
 @EMBEDDED
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2.0])
 def test_a_fraction_that_leaves_one_part_empty_is_refused(load, fraction):
     with pytest.raises(ValueError, match=re.escape(f"got {fraction}")):
-        load(test_fraction=fraction)
+        load(held_out=fraction)
 
 
 def test_digits_are_grey_images_in_the_unit_interval_with_classes():
-    for x, y in (data.digits()[:2], data.digits()[2:]):
+    split = data.digits()
+    for x, y in zip(split[::2], split[1::2], strict=True):
         assert x.dtype == torch.float32 and x.shape[1:] == (1, 8, 8)
         assert x.min() == 0 and x.max() == 1
         assert y.dtype == torch.int64 and y.ndim == 1
@@ -90,11 +88,10 @@ def test_digits_are_those_of_scikit_learn_each_in_one_part(seed, fraction):
 
 @settings(max_examples=10)
 @given(seed=SEEDS, fraction=FRACTIONS)
-def test_each_class_of_digits_has_the_same_share_of_both_parts(seed, fraction):
-    split = data.digits(fraction, seed)
-    train, test = torch.bincount(split.y_train), torch.bincount(split.y_test)
-    share = len(split.y_test) / (len(split.y_train) + len(split.y_test))
-    assert ((test - share * (train + test)).abs() <= 1).all()
+def test_each_class_of_digits_has_the_same_share_of_all_parts(seed, fraction):
+    counts = torch.stack([torch.bincount(y) for y in data.digits(fraction, seed)[1::2]])
+    shares = counts.sum(dim=1, keepdim=True) / counts.sum()
+    assert ((counts - shares * counts.sum(dim=0)).abs() < 2).all()
 
 
 @settings(max_examples=10)
@@ -115,7 +112,7 @@ def test_diabetes_is_that_of_scikit_learn_in_other_units(seed, fraction):
     source = load_diabetes(scaled=False)
     split = data.diabetes(fraction, seed)
     expected = torch.cat([torch.tensor(source.data), torch.tensor(source.target)[:, None]], dim=1)
-    table = torch.cat([torch.cat([split.x_train, split.x_test]), torch.cat(split[1::2])], dim=1)
+    table = torch.cat([torch.cat(split[::2]), torch.cat(split[1::2])], dim=1)
     # A change of units keeps the order of the values of each column and their relative distances.
     low, high = (bound(expected, dim=0).values for bound in (torch.min, torch.max))
     start, end = (bound(table.double(), dim=0).values for bound in (torch.min, torch.max))
@@ -156,10 +153,10 @@ class FakeDataset:
 
 class FakeFashion(FakeDataset):
     images = {
-        True: torch.arange(3 * 4, dtype=torch.uint8).reshape(3, 2, 2) + 244,
+        True: torch.arange(12 * 4, dtype=torch.uint8).reshape(12, 2, 2) + 208,
         False: torch.zeros(2, 2, 2, dtype=torch.uint8),
     }
-    targets_of = {True: torch.tensor([0, 1, 2]), False: torch.tensor([3, 4])}
+    targets_of = {True: torch.arange(12) % 10, False: torch.tensor([3, 4])}
 
 
 class FakeCifar(FakeDataset):
@@ -196,7 +193,7 @@ def test_the_argument_goes_before_the_variable_and_one_line_says_what_was_loaded
     split = data.image_data(argument)
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and said.startswith(f"{loaded}: ")
-    for number in (len(split.x_train), len(split.x_test), *split.x_train.shape[1:]):
+    for number in (*map(len, split[::2]), *split.x_train.shape[1:]):
         assert str(number) in said
 
 
@@ -223,7 +220,9 @@ def test_downloaded_bytes_become_channels_first_fractions_and_int64_classes(
     name, fake, channels_first
 ):
     split = data.image_data(name)
-    for x, y, train in ((*split[:2], True), (*split[2:], False)):
+    assert len(split.x_val) == len(split.y_val) == len(fake.targets_of[True]) // 6
+    training = torch.cat(split[0:4:2]), torch.cat(split[1:4:2])
+    for x, y, train in ((*training, True), (*split[4:], False)):
         assert x.dtype == torch.float32 and x.is_contiguous() and y.dtype == torch.int64
         np.testing.assert_allclose(x.numpy() * 255, channels_first(fake.images[train]), atol=1e-4)
         assert y.tolist() == list(fake.targets_of[train])
