@@ -26,7 +26,9 @@ TONAL = ("Posterize", "Solarize", "AutoContrast", "Equalize")
 #: AugMix's operations: the paper's nine, by torchvision's names. Its test corruptions, and so
 #: brightness, contrast, colour and sharpness, are not among them.
 OPERATIONS = (*GEOMETRIC, *TONAL)
-LEVELS = 10  # steps from no change to the strongest, as in torchvision
+LEVELS = 10  # the strongest severity
+#: how finely the paper's authors divide the strength of an operation; others have any strength
+PAPER_STEPS = {"Rotate": 30, "Posterize": 4, "Solarize": 256}
 
 
 # The methods --------------------------------------------------------------------------------------
@@ -88,15 +90,19 @@ def augmix(
     width: int = 3,
     depth: int | None = None,
     generator: Generator | None = None,
+    *,
+    torchvision_levels: bool = False,
 ) -> Images:
     """Mix every image with ``width`` chains of simple operations on itself.
 
-    A chain applies one to three of ``OPERATIONS``, or ``depth``; each at a level drawn from the
-    lowest ``severity`` of ten. Chains are averaged with weights from Dirichlet(1, …, 1), and the
-    average with the image by a weight from Beta(1, 1). Images are in [0, 1], with one or three
-    channels; normalise afterwards. Source: Hendrycks et al., 2020 (arXiv 1912.02781), the
-    pseudocode. Raises ``ValueError`` for images outside [0, 1], a severity not in 1 to 10, or a
-    ``width`` or ``depth`` below 1.
+    A chain applies one to three of ``OPERATIONS``, or ``depth``, each at a level of ten, drawn from
+    0.1 to ``severity``. With ``torchvision_levels`` they are whole numbers below ``severity``, of
+    nine, as in ``v2.AugMix``; 0 moves nothing. Chains are averaged with weights from
+    Dirichlet(1, …, 1), and the average with the image by a weight from Beta(1, 1). Images are in
+    [0, 1], with one or three channels; normalise afterwards. Source: Hendrycks et
+    al., 2020 (arXiv 1912.02781), the pseudocode, and the authors' code for the levels. Raises
+    ``ValueError`` for images outside [0, 1], a severity not in 1 to 10, or a ``width`` or ``depth``
+    below 1.
     """
     _check_augmix(images, severity, width, depth)
     n, rows = len(images), width * len(images)
@@ -106,14 +112,19 @@ def augmix(
     own = _draw(n, generator=generator)
     steps = depth or 3
     depths = _integers(1, 4, rows, generator) if depth is None else steps
-    operations, levels, directions = (
+    operations, directions = (
         _integers(0, high, steps * rows, generator).view(steps, rows)
-        for high in (len(OPERATIONS), severity, 2)
+        for high in (len(OPERATIONS), 2)
     )
+    draws = _draw(steps, rows, generator=generator)
+    if torchvision_levels:
+        strengths = (draws * severity).floor() / (LEVELS - 1)
+    else:
+        strengths = _in_steps(operations, (0.1 + draws * (severity - 0.1)) / LEVELS)
     going_on = torch.arange(steps, device=operations.device)[:, None] < depths
     operations = operations.where(going_on, -1)  # else the chain has ended
     chains = images.expand(width, *images.shape).clamp(0, 1).flatten(0, 1)
-    _operate_(chains, operations, levels, 2 * directions - 1)
+    _operate_(chains, operations, strengths, 2 * directions - 1)
     chains = chains.unflatten(0, (width, n)).mul_(weights.to(images)[..., None, None, None])
     return chains.sum(dim=0).lerp_(images, own.to(images)[:, None, None, None])
 
@@ -225,34 +236,35 @@ def inside(boxes: Boxes, height: int, width: int) -> Float[Tensor, "n 1 h w"]:
 def operate(
     images: Images,
     operation: Int[Tensor, " n"],
-    level: Int[Tensor, " n"],
+    strength: Float[Tensor, " n"],
     sign: Int[Tensor, " n"],
 ) -> Images:
     """Each image changed by its operation, a place in ``OPERATIONS``; -1 leaves it as it is.
 
-    Images are in [0, 1]. ``level``, from 0 to 9, says how far, and ``sign``, -1 or 1, which way.
-    Agrees with torchvision's ``v2.AugMix`` on float images, up to rounding.
+    Images are in [0, 1]. ``strength``, from 0 to 1, says how far, and ``sign``, -1 or 1, which way.
+    Agrees with torchvision's ``v2.AugMix`` on float images, up to rounding, where the strength is a
+    ninth of the level there.
     """
-    return _operate_(images.clone(), operation[None], level[None], sign[None])
+    return _operate_(images.clone(), operation[None], strength[None], sign[None])
 
 
 def _operate_(
     images: Images,
     operations: Int[Tensor, "steps n"],
-    levels: Int[Tensor, "steps n"],
+    strengths: Float[Tensor, "steps n"],
     signs: Int[Tensor, "steps n"],
 ) -> Images:
     """``operate`` in place, step after step."""
-    strengths = levels / (LEVELS - 1)
     maps = _maps(operations, strengths * signs, *images.shape[-2:])
     # Half precision would put pixels in wrong places.
     maps = maps.to(images.device, torch.promote_types(images.dtype, torch.float32))
+    moves = strengths > 0
     strengths = strengths.to(images)[..., None, None, None]
     # One pass moves images in all geometric ways. Then each tonal one is a kind, and last, nothing.
     nothing = 1 + len(TONAL)
     kinds = torch.tensor([0] * len(GEOMETRIC) + [*range(1, 1 + nothing)], device=operations.device)
     kinds = kinds[operations]
-    kinds = kinds.where((kinds > 0) | (levels > 0), nothing)  # at level 0 nothing moves
+    kinds = kinds.where((kinds > 0) | moves, nothing)
     for kind, step_maps, strength in zip(kinds, maps, strengths, strict=True):
         counts = kind.bincount(minlength=1 + nothing).tolist()
         moved, *changed, _ = kind.argsort().to(images.device).split(counts)
@@ -262,6 +274,16 @@ def _operate_(
             if len(some):
                 images.index_copy_(0, some, _changed_(name, _of(images, some), strength[some]))
     return images
+
+
+def _in_steps(
+    operations: Int[Tensor, "steps n"], strengths: Float[Tensor, "steps n"]
+) -> Float[Tensor, "steps n"]:
+    """Strengths cut to the whole degrees, bits and tones of the paper's authors."""
+    for name, steps in PAPER_STEPS.items():
+        cut = (strengths * steps).floor() / steps
+        strengths = strengths.where(operations != OPERATIONS.index(name), cut)
+    return strengths
 
 
 def _maps(

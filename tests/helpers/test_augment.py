@@ -268,7 +268,7 @@ def test_an_operation_is_torchvisions(name, level):
             images, name, strength, InterpolationMode.BILINEAR, theirs._fill
         )
         place = torch.full((2,), augment.OPERATIONS.index(name))
-        ours = augment.operate(images, place, torch.full((2,), level), torch.full((2,), sign))
+        ours = augment.operate(images, place, torch.full((2,), level / 9), torch.full((2,), sign))
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
@@ -280,7 +280,7 @@ def test_equalize_is_torchvisions_whatever_the_tones(seed, height, width, tones)
     drawn = torch.rand(4, 3, height, width, generator=generator) ** 3  # some shades more often
     images = shades[(drawn * tones).long()]
     place = torch.full((4,), augment.OPERATIONS.index("Equalize"))
-    changed = augment.operate(images, place, place, place)
+    changed = augment.operate(images, place, torch.ones(4), place)
     torch.testing.assert_close(changed, v2.functional.equalize(images), rtol=0, atol=1e-6)
 
 
@@ -290,7 +290,7 @@ def test_half_precision_puts_pixels_in_the_same_places(name, dtype):
     # A slope, of which every shade is exact in half precision, tells places apart.
     images = (torch.arange(100.0).fmod(16) / 16).expand(2, 1, 100, 100)
     images = torch.cat([images, images.mT], dim=1)
-    draws = [torch.full((2,), value) for value in (augment.OPERATIONS.index(name), 7, 1)]
+    draws = [torch.full((2,), value) for value in (augment.OPERATIONS.index(name), 0.8, 1)]
     expected = augment.operate(images, *draws)
     moved = augment.operate(images.to(dtype), *draws)
     assert moved.dtype == dtype
@@ -301,12 +301,11 @@ def test_each_image_gets_its_own_operation():
     generator = seeded(0)
     images = torch.rand(60, 3, 12, 12, generator=generator)
     operation = torch.arange(-1, 9).repeat(6)[torch.randperm(60, generator=generator)]
-    level = torch.randint(2, 10, (60,), generator=generator)
+    strength = torch.randint(2, 10, (60,), generator=generator) / 9
     sign = 2 * torch.randint(2, (60,), generator=generator) - 1
-    together = augment.operate(images, operation, level, sign)
-    apart = [
-        augment.operate(images[[i]], operation[[i]], level[[i]], sign[[i]])[0] for i in range(60)
-    ]
+    draws = operation, strength, sign
+    together = augment.operate(images, *draws)
+    apart = [augment.operate(images[[i]], *(draw[[i]] for draw in draws))[0] for i in range(60)]
     torch.testing.assert_close(together, torch.stack(apart))
     changed = (together != images).flatten(1).any(dim=1)
     assert torch.equal(changed, operation >= 0)
@@ -316,12 +315,16 @@ def batched(images, severity):
     return augment.augmix(images, severity)
 
 
+def in_torchvisions_levels(images, severity):
+    return augment.augmix(images, severity, torchvision_levels=True)
+
+
 def one_by_one(images, severity):
     augmix = definitions.load(CHAPTER, "augmix")
     return torch.stack([augmix(image, severity)[0] for image in images])
 
 
-@pytest.mark.parametrize("augmix", [batched, one_by_one])
+@pytest.mark.parametrize("augmix", [batched, in_torchvisions_levels, one_by_one])
 @pytest.mark.parametrize("severity", [1, 3, 10])
 def test_augmix_stays_within_its_range_and_mixes(augmix, severity):
     torch.manual_seed(0)
@@ -332,7 +335,7 @@ def test_augmix_stays_within_its_range_and_mixes(augmix, severity):
     assert all(not torch.equal(a, b) for a, b in zip(mixed, images, strict=True))
 
 
-@pytest.mark.parametrize("augmix", [batched, one_by_one])
+@pytest.mark.parametrize("augmix", [in_torchvisions_levels, one_by_one])
 def test_augmix_weights_sum_to_one(augmix):
     """No operation changes even grey at level 0, so any mixture of it is the same grey."""
     torch.manual_seed(0)
@@ -354,6 +357,23 @@ def test_the_chapters_augmix_is_torchvisions_given_its_draws():
     assert torch.stack(apart).float().mean() < 0.005
 
 
+@pytest.mark.parametrize(
+    ("torchvision_levels", "idle"),
+    [
+        # from 0.1 to 3: less than 1° of 30° until 1/3, less than a pixel of ten until 1
+        (False, ((1 / 3 - 0.1) + 2 * (1 - 0.1)) / 2.9 / 9),
+        (True, 6 / 3 / 9),  # level 0 of 0, 1 and 2, for all that moves and Solarize
+    ],
+)
+def test_how_often_an_operation_of_augmix_does_nothing(torchvision_levels, idle):
+    images = 0.1 + 0.8 * torch.rand(3000, 1, 30, 30, generator=seeded(0))
+    images[:, :, 15] = 0.999  # which the weakest Solarize changes
+    drawn = {"width": 1, "depth": 1, "generator": seeded(1)}
+    mixed = augment.augmix(images, 3, **drawn, torchvision_levels=torchvision_levels)
+    unchanged = ((mixed - images).abs() < 1e-4).flatten(1).all(dim=1).float().mean()
+    assert unchanged.item() == pytest.approx(idle, abs=0.025)
+
+
 def test_augmix_draws_chains_for_each_image():
     """Three chains shared by a batch would let copies of an image differ in three directions."""
     image = torch.rand(1, 3, 16, 16, generator=seeded(0), dtype=torch.float64)
@@ -368,12 +388,13 @@ def test_augmix_draws_chains_for_each_image():
 
 def test_augmix_of_depth_one_and_width_one_is_one_operation():
     images = torch.rand(40, 3, 8, 8, generator=seeded(0))
-    mixed = augment.augmix(images, 10, width=1, depth=1, generator=seeded(1))
+    drawn = {"width": 1, "depth": 1, "generator": seeded(1), "torchvision_levels": True}
+    mixed = augment.augmix(images, 10, **drawn)
     candidates = torch.stack(
         [
-            augment.operate(images, *(torch.full((40,), value) for value in (place, level, sign)))
+            augment.operate(images, *(torch.full((40,), value) for value in (place, s / 9, sign)))
             for place in range(9)
-            for level in range(10)
+            for s in range(10)
             for sign in (-1, 1)
         ]
     )
@@ -386,16 +407,17 @@ def test_augmix_of_depth_one_and_width_one_is_one_operation():
 
 
 def test_a_chain_applies_one_operation_to_what_the_last_has_made():
-    # Severity 1 has level 0 only, at which the geometric operations and Solarize change nothing.
+    # Below torchvision's severity 1 is level 0, at which moves and Solarize change nothing.
     images = torch.rand(60, 3, 20, 20, generator=seeded(0), dtype=torch.float64)
     names = ("Solarize", "Posterize", "AutoContrast", "Equalize")
-    one, zero = torch.ones(60, dtype=torch.int64), torch.zeros(60, dtype=torch.int64)
+    one = torch.ones(60, dtype=torch.int64)
 
     def changed(x, name):
-        return augment.operate(x, augment.OPERATIONS.index(name) * one, zero, one)
+        return augment.operate(x, augment.OPERATIONS.index(name) * one, 0.0 * one, one)
 
     chains = torch.stack([changed(changed(images, a), b) for a in names for b in names])
-    mixed = augment.augmix(images, 1, width=1, depth=2, generator=seeded(1))
+    drawn = {"width": 1, "depth": 2, "generator": seeded(1), "torchvision_levels": True}
+    mixed = augment.augmix(images, 1, **drawn)
     # mixed lies between the image and one of the chains, which is found by its direction
     step, directions = (mixed - images).flatten(1), (chains - images).flatten(2)
     along = (directions * step).sum(dim=2) / directions.square().sum(dim=2).clamp_min(1e-12)
@@ -408,7 +430,7 @@ def test_a_chain_applies_one_operation_to_what_the_last_has_made():
 def test_a_chain_has_one_to_three_operations():
     # Nothing happens at level 0 where all operations of a chain are among the six of nine above.
     images = 0.1 + 0.8 * torch.rand(4000, 1, 4, 4, generator=seeded(0))
-    mixed = augment.augmix(images, 1, width=1, generator=seeded(1))
+    mixed = augment.augmix(images, 1, width=1, generator=seeded(1), torchvision_levels=True)
     unchanged = ((mixed - images).abs() < 1e-6).flatten(1).all(dim=1).float().mean()
     assert unchanged.item() == pytest.approx(sum((6 / 9) ** n for n in (1, 2, 3)) / 3, abs=0.03)
 
