@@ -7,6 +7,7 @@
 """
 
 import importlib.metadata
+import os
 import re
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 LONGEST = 300  # characters of a message in its short form
 WIDTH = 100  # columns at which it wraps
@@ -70,6 +72,21 @@ def expect_warning(
     if not seen:
         raise claim.failed("no such warning came")
     _print_short(seen[0], match)
+
+
+def as_expected(holds: Any, says: str) -> None:
+    """Say whether a result that depends on a seed, a rate or a size came out as the chapter says.
+
+    ``holds`` is true or false, as a bool or a tensor of one element. Prints ``as expected:`` or
+    ``not here:`` and the sentence. Raises ``ExpectationError`` only under ``TUTORIAL_STRICT``: a
+    reader who changes a number has done nothing wrong.
+    """
+    if holds:
+        print(f"as expected: {says}")
+        return
+    print(f"not here: {says}")
+    if os.environ.get("TUTORIAL_STRICT", "") not in ("", "0"):
+        raise ExpectationError(f"not so with the chapter's own numbers: {says}", "not so")
 
 
 def is_about_installed(since: str | None, until: str | None) -> bool:

@@ -252,6 +252,24 @@ def test_expecting_does_not_import_torch():
     assert run.stdout.strip() == "False", run.stderr
 
 
+# Results of training
+
+
+def test_a_result_is_said_to_be_as_expected_or_not_here(capsys, monkeypatch):
+    monkeypatch.delenv("TUTORIAL_STRICT", raising=False)
+    expect.as_expected(True, "the loss falls")
+    expect.as_expected(False, "the loss rises")
+    expected = "as expected: the loss falls\nnot here: the loss rises\n"
+    assert capsys.readouterr().out == expected
+
+
+def test_the_results_of_the_chapters_own_numbers_are_strict(monkeypatch):
+    monkeypatch.setenv("TUTORIAL_STRICT", "1")
+    expect.as_expected(True, "the loss falls")
+    with pytest.raises(ExpectationError, match="the loss rises"):
+        expect.as_expected(False, "the loss rises")
+
+
 # Versions
 
 VERSIONS = st.tuples(st.integers(0, 3), st.integers(0, 3))

@@ -457,6 +457,17 @@ def test_the_solution_shows_the_reference():
     assert card.code == "def double(x):\n    return 2 * x"
 
 
+def test_what_was_built_can_be_used_once_it_is_right(capsys):
+    exercise = made()
+    exercise.check(squares)
+    assert exercise.yours() is double
+    assert "double: the course's solution" in capsys.readouterr().out
+    exercise.check(by_adding)
+    exercise.check(squares)
+    assert exercise.yours() is by_adding
+    assert capsys.readouterr().out.startswith("double: yours")
+
+
 def test_strict_mode_raises_for_wrong_answers_only(monkeypatch):
     monkeypatch.setenv("TUTORIAL_STRICT", "1")
     exercise = made()
