@@ -11,10 +11,17 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import pytest
 
 from chapters import CHAPTERS
+from helpers.exercises import Exercise
+from helpers.exercises.engine import source_of
+from helpers.exercises.notation import compiled
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,3 +41,22 @@ def equivalents(chapter: str) -> dict[str, dict[str, str]]:
     """Answer -> change -> why the changed answer is right too."""
     file = Path(__file__).with_name(f"{chapter}.toml")
     return tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
+
+
+def listed(kind: str) -> Iterator[Any]:
+    """Parameters of a test: the name of an exercise and an answer of ``RIGHT`` or ``WRONG``."""
+    for chapter in NAMES:
+        for exercise, given in getattr(of_chapter(chapter), kind).items():
+            for number, answer in enumerate(given):
+                told = getattr(answer, "__name__", number)
+                name = f"{chapter}.{exercise}"
+                yield pytest.param(name, answer, id=f"{name}-{told}")
+
+
+def edited(exercise: Exercise, *pairs: str) -> Any:
+    """The solution of an exercise in which pieces of its source are replaced: old, new, old, …"""
+    source = source_of(exercise.reference)
+    for old, new in zip(pairs[::2], pairs[1::2], strict=True):
+        assert source.count(old) == 1, f"{exercise.name} holds {old!r} {source.count(old)} times"
+        source = source.replace(old, new)
+    return compiled(source, exercise.reference, " ".join(pairs))
