@@ -13,15 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chapter:
-    """One chapter: the notebook ``notebooks/<stem>.ipynb`` and the package ``chapters.<name>``.
-
-    ``minutes`` is the time that a reader needs for the core path.
-    """
+    """One chapter: the notebook ``notebooks/<stem>.ipynb`` and the package ``chapters.<name>``."""
 
     stem: str
     title: str
     question: str
-    minutes: int
 
     @property
     def number(self) -> str:
@@ -37,55 +33,46 @@ CHAPTERS = (
         stem="00_start_here",
         title="Start here",
         question="What happens in the twelve lines that every PyTorch program contains?",
-        minutes=75,
     ),
     Chapter(
         stem="01_module",
         title="Module",
         question="What does a model know about itself?",
-        minutes=90,
     ),
     Chapter(
         stem="02_losses",
         title="Losses",
         question="Which question does your loss ask the model?",
-        minutes=90,
     ),
     Chapter(
         stem="03_optimizers",
         title="Optimizers and schedulers",
         question="How far does a weight move in one step, and who decides?",
-        minutes=90,
     ),
     Chapter(
         stem="04_data_loading",
         title="Data loading",
         question="Which samples does your model really see?",
-        minutes=90,
     ),
     Chapter(
         stem="05_serialization",
         title="Saving and loading",
         question="What does a file bring back, and what does it leave behind?",
-        minutes=90,
     ),
     Chapter(
         stem="06_tensorboard",
         title="TensorBoard",
         question="What is happening inside a training, and would you see it go wrong?",
-        minutes=90,
     ),
     Chapter(
         stem="07_augmentation",
         title="Augmentation",
         question="Which changes of an input leave its label true, and do they help?",
-        minutes=90,
     ),
     Chapter(
         stem="08_margin_losses",
         title="Margin losses",
         question="How far apart does a loss push two classes?",
-        minutes=90,
     ),
 )
 

@@ -19,6 +19,7 @@ import chapters
 from chapters import CHAPTERS, Chapter
 from helpers import checkout
 from helpers.checkout import CourseError
+from tools import minutes
 from tools.repository import Repository, naming
 from tools.repository import repository as repository_of
 
@@ -45,14 +46,15 @@ def outdated(folder: Path, repository: Repository | None = None) -> dict[Path, s
     They get the address of ``repository``, or of the one that ``pyproject.toml`` names.
     """
     repository = repository or repository_of(folder)
-    notebooks = {folder / "notebooks" / f"{chapter.stem}.ipynb": chapter for chapter in CHAPTERS}
-    wanted = {
-        path: text_of(stamped(nbformat.read(path, as_version=4), chapter, repository))
-        for path, chapter in notebooks.items()
+    paths = {chapter: folder / "notebooks" / f"{chapter.stem}.ipynb" for chapter in CHAPTERS}
+    notebooks = {
+        chapter: stamped(nbformat.read(path, as_version=4), chapter, repository)
+        for chapter, path in paths.items()
         if path.exists()
     }
+    wanted = {paths[chapter]: text_of(nb) for chapter, nb in notebooks.items()}
     readme = folder / "README.md"
-    wanted[readme] = stamped_readme(readme.read_text("utf-8"), repository)
+    wanted[readme] = stamped_readme(readme.read_text("utf-8"), notebooks, repository)
     return {path: text for path, text in wanted.items() if path.read_text("utf-8") != text}
 
 
@@ -62,8 +64,10 @@ def stamped(
     """A copy of a chapter's notebook with its generated parts brought up to date.
 
     They get the address of ``repository``, or of the one that this checkout names.
-    Outputs, execution counts and metadata other than tags are left out. Stamping a stamped notebook
-    changes nothing. Raises ``CourseError`` for a tag of an exercise that the chapter does not have.
+    Outputs, execution counts and metadata other than tags are left out; the code of a ``proof`` is
+    hidden. A cell called ``half-way`` says how much of the core path lies before it. Stamping a
+    stamped notebook changes nothing. Raises ``CourseError`` for a tag of an exercise that the
+    chapter does not have.
     """
     repository = repository or repository_of(checkout.root())
     authored = [_cleaned(cell) for cell in nb.cells if cell.id not in GENERATED]
@@ -72,12 +76,17 @@ def stamped(
     made = copy.deepcopy(nb)
     made.nbformat, made.nbformat_minor = 4, 5
     made.metadata = nbformat.from_dict(_METADATA)
+    header = new_markdown_cell(id="header")
     made.cells = [
-        new_markdown_cell(_header(chapter, len(exercises), repository), id="header"),
+        header,
         new_code_cell(setup_source(repository), id="setup", metadata=_FOLDED),
         *authored,
         new_markdown_cell(_footer(chapter), id="footer"),
     ]
+    header.source = _header(chapter, made, repository)
+    for cell in made.cells:
+        if cell.id == "half-way":
+            cell.source = _half_way(minutes.before(made, cell), minutes.of(made))
     return made
 
 
@@ -93,9 +102,11 @@ def exercise_of(cell: NotebookNode) -> str:
     return names[0] if names else ""
 
 
-def stamped_readme(text: str, repository: Repository) -> str:
+def stamped_readme(
+    text: str, notebooks: dict[Chapter, NotebookNode], repository: Repository
+) -> str:
     """The README with its generated regions brought up to date; raises as ``with_regions``."""
-    return with_regions(text, _readme_regions(repository))
+    return with_regions(text, _readme_regions(notebooks, repository))
 
 
 def with_regions(readme: str, contents: dict[str, str]) -> str:
@@ -131,13 +142,16 @@ _METADATA = {
     "language_info": {"name": "python"},
 }
 
-# The setup cell matters in Colab alone and is long: JupyterLab and Colab show it folded.
+# JupyterLab and Colab fold the setup cell, which matters in Colab alone and is long, and proofs.
 _FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}
 
 
 def _cleaned(cell: NotebookNode) -> NotebookNode:
     cell = copy.deepcopy(cell)
-    cell.metadata = NotebookNode({"tags": cell.metadata.tags} if cell.metadata.get("tags") else {})
+    tags = cell.metadata.get("tags", [])
+    cell.metadata = NotebookNode({"tags": tags} if tags else {})
+    if "proof" in tags:
+        cell.metadata.update(_FOLDED)
     if cell.cell_type == "code":
         cell.outputs, cell.execution_count = [], None
     return cell
@@ -157,20 +171,33 @@ def _refuse_unknown(names: list[str], chapter: Chapter) -> None:
             )
 
 
-def _header(chapter: Chapter, count: int, repository: Repository) -> str:
+def facts(nb: NotebookNode) -> list[str]:
+    """How long a chapter takes, and how many exercises it has."""
+    count = sum(bool(exercise_of(cell)) for cell in nb.cells)
+    return [f"About {minutes.of(nb)} minutes", f"{count} exercise{'s' * (count != 1)}"]
+
+
+def _header(chapter: Chapter, nb: NotebookNode, repository: Repository) -> str:
     before, after = _neighbours(chapter)
-    facts = [f"About {chapter.minutes} minutes", f"{count} exercise{'s' * (count != 1)}"]
-    facts += [f"previous: {_link(before)}"] if before else []
-    facts += [f"next: {_link(after)}"] if after else []
+    facts_and_links = facts(nb)
+    facts_and_links += [f"previous: {_link(before)}"] if before else []
+    facts_and_links += [f"next: {_link(after)}"] if after else []
     return "\n\n".join(
         [
             f"# {chapter.number} · {chapter.title}",
             f"*{chapter.question}*",
             _colab_badge(chapter, repository),
-            " · ".join(facts),
+            " · ".join(facts_and_links),
             "*NameError after a restart of the kernel?* Run the cells above first: "
             "*Run → Run All Above Selected Cell*.",
         ]
+    )
+
+
+def _half_way(done: int, total: int) -> str:
+    return (
+        f"---\n\n**A good place to stop.** About {done} of {total} minutes are done. When you come "
+        "back, run the cells above first: *Run → Run All Above Selected Cell*."
     )
 
 
@@ -266,12 +293,14 @@ if missing:
 # The README
 
 
-def _readme_regions(repository: Repository) -> dict[str, str]:
+def _readme_regions(
+    notebooks: dict[Chapter, NotebookNode], repository: Repository
+) -> dict[str, str]:
     """The content of each generated region."""
     tests = f"{repository.url}/actions/workflows/tests.yml"
     rows = [
-        f"| {_notebook_link(chapter)} | {chapter.question} | {chapter.minutes} min |"
-        for chapter in CHAPTERS
+        f"| {_notebook_link(chapter)} | {chapter.question} | {minutes.of(nb)} min |"
+        for chapter, nb in notebooks.items()
     ]
     return {
         "badges": f"[![Tests]({tests}/badge.svg)]({tests}) "

@@ -30,12 +30,6 @@ def markdown_cells(nb: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in nb.cells if cell.cell_type == "markdown"]
 
 
-def core(nb: NotebookNode) -> list[NotebookNode]:
-    """The cells before the reference part, which begins at the cell tagged ``reference``."""
-    starts = [place for place, cell in enumerate(nb.cells) if "reference" in tags(cell)]
-    return nb.cells[: starts[0]] if starts else nb.cells
-
-
 def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 

@@ -19,18 +19,23 @@ from tests.notebooks import prose
 from tests.notebooks.cells import (
     bound_names,
     code_cells,
-    core,
     exercises,
     name,
     tags,
     tree,
     used_names,
 )
+from tools import minutes
+from tools.minutes import core
 
-MOST_CORE_CELLS = 60
+MOST_MINUTES = 130
+ONE_SITTING = 90  # minutes
 MOST_SECTIONS = 3  # without an exercise, in the core path
+TAKE_ALONG_LINES = range(20, 61)
 
-TAGS = ("device-names", "imports", "reference", "remove-output")  # besides exercise:<name>
+# besides exercise:<name>
+TAGS = ("device-names", "imports", "proof", "reference", "remove-output", "take-along")
+EXPECTATIONS = ("as_expected", "expect_error", "expect_warning", "show_traceback")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -133,13 +138,23 @@ def known_tags(nb: NotebookNode) -> Iterator[str]:
 
 
 def core_length(nb: NotebookNode) -> Iterator[str]:
-    """The core path is short enough for one sitting."""
-    count = sum(cell.cell_type == "code" for cell in core(nb))
-    if count > MOST_CORE_CELLS:
+    """The core path takes two sittings at most, and the place to stop is about half way."""
+    total = minutes.of(nb)
+    if total > MOST_MINUTES:
         yield (
-            f"the core path has {count} code cells, {MOST_CORE_CELLS} at most are allowed: "
-            "move what is looked up rather than read behind the cell tagged 'reference'"
+            f"the core path takes {total} minutes, {MOST_MINUTES} at most are allowed: move what "
+            "is looked up rather than read behind the cell tagged 'reference'"
         )
+    stops = [cell for cell in core(nb) if cell.get("id") == "half-way"]
+    if not stops and total > ONE_SITTING:
+        yield (
+            f"the core path takes {total} minutes and has no place to stop: put a markdown cell "
+            "'half-way' between two sections and run `python -m tools stamp`"
+        )
+    for cell in stops:
+        done = minutes.before(nb, cell)
+        if not 0.35 * total <= done <= 0.65 * total:
+            yield f"{name(cell)} comes after {done} of {total} minutes: move it to the middle"
 
 
 # Exercises
@@ -195,6 +210,74 @@ def _sections(nb: NotebookNode) -> list[tuple[str, bool]]:
     return sections
 
 
+# Predictions, proofs and what a reader takes along
+
+
+def predictions_unspoiled(nb: NotebookNode) -> Iterator[str]:
+    """The code that answers a prediction asserts nothing: the reader would read the answer there.
+
+    It is the code between the markdown cell with "**Predict" and the next markdown cell, without
+    exercises and proofs.
+    """
+    asked = False
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            asked = "**Predict" in cell.source
+        elif asked and not (exercises(cell) or "proof" in tags(cell)) and _asserts(tree(cell)):
+            yield (
+                f"{name(cell)} answers a prediction and asserts the answer: move the assertion to "
+                "a cell behind it, tagged 'proof'"
+            )
+
+
+def proofs_can_fail(nb: NotebookNode) -> Iterator[str]:
+    """A cell tagged ``proof`` asserts something."""
+    for cell in code_cells(nb):
+        if "proof" in tags(cell) and not _asserts(tree(cell)):
+            yield f"{name(cell)} is tagged 'proof' and asserts nothing"
+
+
+def something_to_take_along(nb: NotebookNode) -> Iterator[str]:
+    """The core path ends with code for the reader's own project, which needs no course.
+
+    That it runs alone is tested in ``tests/notebooks/test_take_along.py``.
+    """
+    tagged = [cell for cell in nb.cells if "take-along" in tags(cell)]
+    if tagged != [cell for cell in core(nb) if cell.cell_type == "code"][-1:]:
+        found = ", ".join(map(name, tagged)) or "no cell"
+        yield (
+            "the last code cell of the core path, and no other, must be tagged 'take-along'; "
+            f"it is {found}"
+        )
+    for cell in tagged:
+        lines = sum(bool(line.strip()) for line in cell.source.splitlines())
+        if lines not in TAKE_ALONG_LINES:
+            first, last = TAKE_ALONG_LINES[0], TAKE_ALONG_LINES[-1]
+            yield f"{name(cell)} has {lines} lines, it must have {first} to {last}"
+        for package in sorted(_imported_packages(tree(cell)) & {"helpers", "chapters"}):
+            yield f"{name(cell)} imports {package}, which the reader's project does not have"
+
+
+def _asserts(module: ast.Module) -> bool:
+    called = {
+        getattr(node.func, "attr", getattr(node.func, "id", ""))
+        for node in ast.walk(module)
+        if isinstance(node, ast.Call)
+    }
+    has_assert = any(isinstance(node, ast.Assert) for node in ast.walk(module))
+    return has_assert or any(name.startswith("assert_") or name in EXPECTATIONS for name in called)
+
+
+def _imported_packages(module: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {imported.partition(".")[0] for imported in names}
+
+
 # Code
 
 
@@ -208,18 +291,18 @@ def not_python(nb: NotebookNode) -> Iterator[str]:
 
 
 def no_answer_used(nb: NotebookNode) -> Iterator[str]:
-    """No later cell uses a name that an exercise defines.
+    """No later cell uses a name that an exercise defines, unless it binds it anew.
 
-    So whatever a reader answers, the chapter goes on, and running it with all answers in place
-    would prove no more than running it as it is.
+    It can bind it to ``ex.name.yours()``. So whatever a reader answers, the chapter goes on, and
+    running it with all answers in place would prove no more than running it as it is.
     """
     defined: dict[str, str] = {}  # name -> the exercise that defines it
     for cell in code_cells(nb):
         module = tree(cell)
         for used in sorted(used_names(*module.body) & defined.keys()):
             yield (
-                f"{name(cell)} uses {used!r}, which the exercise {defined[used]!r} defines: define "
-                "it in this cell, or take another name"
+                f"{name(cell)} uses {used!r}, which the exercise {defined[used]!r} defines: "
+                f"write `{used} = ex.{defined[used]}.yours()` first, or take another name"
             )
         for bound in bound_names(*module.body):
             defined.pop(bound, None)
@@ -316,6 +399,9 @@ FORM = (
 )
 PROSE = (prose.links_resolve, prose.images_have_text, prose.titled_once)
 CODE = (
+    predictions_unspoiled,
+    proofs_can_fail,
+    something_to_take_along,
     no_answer_used,
     no_device_named,
     nothing_forbidden,

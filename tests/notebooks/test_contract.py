@@ -43,6 +43,10 @@ def good():
         markdown("### ★ Double it", "double-ask"),
         code("doubled = ...\nhalf = 2", "double-try", ["exercise:double"]),
         code("half = 1\nprint(json.dumps([math.pi, half]))", "show"),
+        markdown("**Predict** what it prints.", "guess"),
+        code("print(math.pi)", "answer"),
+        code("assert math.pi > 3", "proof", ["proof"]),
+        code("import torch\n" + "print(torch.ones(2))\n" * 19, "take", ["take-along"]),
         markdown("## Reference", "reference", ["reference"]),
     )
 
@@ -123,7 +127,20 @@ def errors_allowed(nb):
         (tagged("show", "raises-exception"), "'show' is tagged 'raises-exception'"),
         (tagged("show", "skip-execution"), "'show' is tagged 'skip-execution'"),
         (tagged("double-try", "exercize:double"), "has the unknown tag 'exercize:double'"),
-        (inserted("task", *[code("1", f"n{n}") for n in range(60)]), "has 64 code cells"),
+        (inserted("task", code("1\n" * 1330, "long")), "130 at most are allowed"),
+        (inserted("task", code("1\n" * 950, "long")), "has no place to stop"),
+        (inserted("task", code("1\n" * 100, "long"), markdown("", "half-way")), "10 of 15 minutes"),
+        (changed("answer", source="assert math.pi > 3"), "'answer' answers a prediction"),
+        (changed("answer", source="expect_error(TypeError, '')"), "'answer' answers a prediction"),
+        (inserted("proof", code("expect.as_expected(True, '')", "more")), "'more' answers a pred"),
+        (changed("answer", source="testing.assert_close(half, 1)"), "'answer' answers a pred"),
+        (changed("proof", source="print(1)"), "'proof' is tagged 'proof' and asserts nothing"),
+        (tagged("take"), "must be tagged 'take-along'; it is no cell"),
+        (tagged("show", "take-along"), "it is cell 'show', cell 'take'"),
+        (inserted("reference", code("1", "last")), "it is cell 'take'"),
+        (changed("take", source="import math"), "'take' has 1 lines, it must have 20 to 60"),
+        (changed("take", source="from helpers import data\n" * 20), "'take' imports helpers"),
+        (changed("take", source="import chapters.module\n" * 20), "'take' imports chapters"),
         (tagged("double-try"), "'double' of chapters/sample/exercises.py has 0 cells"),
         (tagged("show", "exercise:double"), "has 2 cells, it needs one"),
         (tagged("show", "exercise:triple"), "chapters/sample/exercises.py has no 'triple'"),
@@ -172,13 +189,15 @@ def test_a_use_of_an_answer_is_caught(source):
 def test_a_name_bound_anew_is_no_answer(source):
     nb = good()
     changed("show", source=source)(nb)
-    inserted("reference", code("print(1)", "after"))(nb)
+    inserted("take", code("print(1)", "after"))(nb)
     assert problems(nb) == []
 
 
 def test_a_name_bound_anew_may_be_used_later():
     nb = good()
-    inserted("reference", code("doubled = 2", "again"), code("print(doubled)", "after"))(nb)
+    inserted("take", code("doubled = ex.double.yours()", "again"), code("print(doubled)", "after"))(
+        nb
+    )
     assert problems(nb) == []
 
 

@@ -103,7 +103,7 @@ def _write_source(
         nbformat.write(chapter_page.page(nb, chapter, address), source / f"{chapter.stem}.ipynb")
         shutil.copy(folder / "notebooks" / f"{chapter.stem}.ipynb", downloads)
     pages = {
-        "index": front.page(folder, list(notebooks), address, source),
+        "index": front.page(folder, notebooks, address, source),
         "messages": messages.page(notebooks),
         "recap": recap.page(notebooks),
     }

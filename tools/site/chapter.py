@@ -13,7 +13,7 @@ from chapters import Chapter
 from helpers.exercises import Exercise
 from tools.repository import Repository
 from tools.site.markdown import buttons, escaped, folded
-from tools.stamp import colab_url, exercise_of
+from tools.stamp import colab_url, exercise_of, facts
 
 
 def page(executed: NotebookNode, chapter: Chapter, repository: Repository) -> NotebookNode:
@@ -29,22 +29,27 @@ def page(executed: NotebookNode, chapter: Chapter, repository: Repository) -> No
 
 
 def _cells(nb: NotebookNode, chapter: Chapter, repository: Repository) -> Iterator[NotebookNode]:
-    count = sum(bool(exercise_of(cell)) for cell in nb.cells)
     for cell in nb.cells:
         if cell.id == "header":
-            yield new_markdown_cell(_header(chapter, count, repository), id=cell.id)
+            yield new_markdown_cell(_header(chapter, nb, repository), id=cell.id)
         elif cell.id == "setup":
-            cell.metadata["tags"] = ["hide-input"]
-            cell.metadata["mystnb"] = {"code_prompt_show": "What the first cell does in Colab"}
-            yield cell
-        elif cell.id != "footer":  # the theme leads from page to page
+            yield _folded(cell, "What the first cell does in Colab")
+        elif "proof" in cell.metadata.get("tags", []):
+            yield _folded(cell, "The proof")
+        elif cell.id not in ("footer", "half-way"):  # the theme leads from page to page
             yield cell
         if name := exercise_of(cell):
             exercise = chapters.find(f"{chapter.name}.{name}")
             yield new_markdown_cell(_help(exercise), id=f"{cell.id}-help")
 
 
-def _header(chapter: Chapter, count: int, repository: Repository) -> str:
+def _folded(cell: NotebookNode, summary: str) -> NotebookNode:
+    cell.metadata["tags"] = ["hide-input"]
+    cell.metadata["mystnb"] = {"code_prompt_show": summary}
+    return cell
+
+
+def _header(chapter: Chapter, nb: NotebookNode, repository: Repository) -> str:
     links = {
         "Open in Colab": colab_url(chapter, repository),
         "Download the notebook": f"notebooks/{chapter.stem}.ipynb",
@@ -54,7 +59,7 @@ def _header(chapter: Chapter, count: int, repository: Repository) -> str:
             f"# {chapter.number} · {chapter.title}",
             f"*{chapter.question}*",
             buttons(links),
-            f"About {chapter.minutes} minutes · {count} exercise{'s' * (count != 1)}",
+            " · ".join(facts(nb)),
         ]
     )
 

@@ -8,24 +8,30 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from chapters import Chapter
 from helpers.checkout import CourseError
+from tools import minutes
 from tools.repository import Repository
 from tools.site.markdown import buttons
 from tools.stamp import colab_url, with_regions
 
 
-def page(folder: Path, chapters: Sequence[Chapter], repository: Repository, source: Path) -> str:
+def page(
+    folder: Path, notebooks: dict[Chapter, NotebookNode], repository: Repository, source: Path
+) -> str:
     """The page's markdown, from the README of the checkout ``folder``.
 
     The README's pictures are copied into ``source``, the folder of the page. Raises
     ``CourseError`` where the README lacks a region or links to a file that does not exist.
     """
+    chapters = list(notebooks)
     text = (folder / "README.md").read_text("utf-8")
     regions = {
         "site": "",
         "badges": _buttons(chapters[0], repository),
-        "chapters": _cards(chapters),
+        "chapters": _cards(notebooks),
     }
     text = _chapters_first(with_regions(text, regions))
     text = re.sub(r"<!-- .*? -->\n?", "", text)
@@ -58,13 +64,13 @@ def _buttons(first: Chapter, repository: Repository) -> str:
     return f"{buttons(links)}\n"
 
 
-def _cards(chapters: Sequence[Chapter]) -> str:
+def _cards(notebooks: dict[Chapter, NotebookNode]) -> str:
     cards = "\n".join(
         f'<li><a href="{chapter.stem}.html"><span class="number">{chapter.number}</span>'
         f'<span class="title">{html.escape(chapter.title)}</span></a>'
         f"<span>{html.escape(chapter.question)}</span>"
-        f'<span class="minutes">{chapter.minutes} min</span></li>'
-        for chapter in chapters
+        f'<span class="minutes">{minutes.of(nb)} min</span></li>'
+        for chapter, nb in notebooks.items()
     )
     return f'<ul class="chapters">\n{cards}\n</ul>\n'
 

@@ -14,8 +14,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from chapters import Chapter
 from helpers import checkout
 
-CHAPTER = Chapter(stem="00_start_here", title="Sample", question="Why?", minutes=1)
-NEXT = Chapter(stem="01_module", title="Next", question="And then?", minutes=1)
+CHAPTER = Chapter(stem="00_start_here", title="Sample", question="Why?")
+NEXT = Chapter(stem="01_module", title="Next", question="And then?")
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAAAAADRSSBWAAAAC0lEQVR42mNk+A8AAQkBAqTXPr8AAAAASUVORK5CYII="
 )

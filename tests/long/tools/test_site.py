@@ -41,6 +41,7 @@ from tools.stamp import colab_url
 
 ROOT = checkout.root()
 REPOSITORY = repository(ROOT)
+NOTEBOOKS = {CHAPTER: notebook(), NEXT: notebook()}
 PICTURE = """\
 from base64 import b64decode
 from IPython.display import HTML, display
@@ -270,7 +271,7 @@ def test_the_recap_holds_each_chapters_last_table():
 
 
 def test_the_front_page_is_the_readme_with_the_chapters_first_and_its_links_led(tmp_path):
-    page = front.page(course(tmp_path / "course"), [CHAPTER, NEXT], REPOSITORY, tmp_path)
+    page = front.page(course(tmp_path / "course"), NOTEBOOKS, REPOSITORY, tmp_path)
     assert page.index("## The chapters") < page.index("## Start")
     assert "[first chapter](00_start_here.ipynb)" in page
     assert f"[licence]({REPOSITORY.url}/blob/{REPOSITORY.branch}/LICENSE)" in page
@@ -291,4 +292,4 @@ def test_a_readme_that_the_front_page_cannot_follow_is_refused(tmp_path, old, ne
     folder = course(tmp_path / "course")
     (folder / "README.md").write_text(README.replace(old, new), "utf-8")
     with pytest.raises(CourseError, match=said):
-        front.page(folder, [CHAPTER], REPOSITORY, tmp_path)
+        front.page(folder, NOTEBOOKS, REPOSITORY, tmp_path)

@@ -16,8 +16,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from chapters import CHAPTERS
 from helpers import checkout
 from helpers.checkout import CourseError
-from tests.long.tools.samples import code, notebook
-from tools import stamp
+from tests.long.tools.samples import code, notebook, text
+from tools import minutes, stamp
 from tools.__main__ import main
 from tools.repository import Repository
 
@@ -73,9 +73,29 @@ def test_the_header_names_the_chapter_its_question_its_time_and_its_neighbours()
     header = stamped(code("my edit", "try", ["exercise:sum_shape"])).cells[0]
     assert header.source.startswith(f"# {FIRST.number} · {FIRST.title}\n")
     assert FIRST.question in header.source
-    assert f"About {FIRST.minutes} minutes · 1 exercise ·" in header.source
+    assert "About 0 minutes · 1 exercise ·" in header.source
     assert f"]({CHAPTERS[1].stem}.ipynb)" in header.source and "previous" not in header.source
     assert stamp.colab_url(FIRST, REPOSITORY) in header.source
+
+
+def test_the_minutes_are_those_of_words_code_and_exercises_before_the_reference():
+    prose, hidden = text("word " * 900, "words"), code("x = 1\n" * 99, "proof", ["proof"])
+    exercise = [text("### ★★ Add · 8 min\n\n" + "word " * 500, "ask"), code("x = 1", "try")]
+    reference = text("word " * 900, "reference")
+    reference.metadata.tags = ["reference"]
+    shown = code("x = 1\n\n" * 20, "shown")
+    nb = stamped(prose, hidden, shown, text("", "half-way"), *exercise, reference, prose)
+    assert minutes.of(nb) == 15  # 5 + 2 + 8 + a tenth for the line of the exercise
+    assert "About 15 minutes" in nb.cells[0].source
+    stop = next(cell for cell in nb.cells if cell.id == "half-way")
+    assert minutes.before(nb, stop) == 5
+    assert "About 5 of 15 minutes" in stop.source
+
+
+def test_the_code_of_a_proof_is_folded():
+    proof = stamped(code("assert True", "holds", ["proof"])).cells[2]
+    assert proof.metadata["jupyter"] == {"source_hidden": True}
+    assert proof.metadata["tags"] == ["proof"]
 
 
 def test_the_last_chapter_leads_back_only():
@@ -114,7 +134,7 @@ def test_a_tag_without_an_exercise_of_the_chapter_is_refused_with_what_to_do(nam
 
 def test_a_region_that_the_readme_lacks_is_named():
     with pytest.raises(CourseError, match="no region 'badges'"):
-        stamp.stamped_readme("# Course\n", REPOSITORY)
+        stamp.stamped_readme("# Course\n", {}, REPOSITORY)
 
 
 # The command
