@@ -120,7 +120,7 @@ def train_step(model, x, y, loss_fn, optimizer):
 
 def _few_digits(training):
     split = data.digits()
-    return split.x_train[:training], split.y_train[:training], split.x_test, split.y_test
+    return split.x_train[:training], split.y_train[:training], split.x_val, split.y_val
 
 
 def _reads(share):
