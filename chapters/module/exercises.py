@@ -127,8 +127,8 @@ def _spread(values, bound):
             )
         ),
         Case("the default of `bias`, and `bias` as third argument", observe=_linear_options),
-        Case("first values, 16 → 1000 features", 16, 1000, observe=_first_values),
-        Case("first values, 100 → 500 features", 100, 500, observe=_first_values),
+        Case("first values, 15 → 1000 features", 15, 1000, observe=_first_values),
+        Case("first values, 110 → 500 features", 110, 500, observe=_first_values),
     ],
     observe=_linear_output,
 )
@@ -220,6 +220,11 @@ def _is_int(answer, model):
     return issubclass(type(answer(model)), (int, np.integer))
 
 
+def _gradients_after(answer, model):
+    answer(model)
+    return [_copied(parameter.grad) for parameter in model.parameters()]
+
+
 @chapter.exercise(
     cases=lambda: [
         *(
@@ -299,128 +304,11 @@ def _is_int(answer, model):
             )
         ),
         Case("the type of the number", _net(4, 3), about="int", observe=_is_int),
+        Case("a new network", _net(4, 3), about="no gradients", observe=_gradients_after),
     ],
 )
 def count_trainable(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def _linear_layers(net):
-    """Its stem, its blocks and its heads, in any order of registration."""
-    parts = [part for part in net.modules() if isinstance(part, nn.Linear)]
-    return sorted(parts, key=lambda part: (part.in_features != 64, -part.out_features))
-
-
-def _is_whole(net, depth, width):
-    sizes = [(part.in_features, part.out_features) for part in _linear_layers(net)]
-    known = [(64, width), *[(width, width)] * depth, (width, 10), (width, 2)]
-    return sizes == known
-
-
-_NOT_WHOLE = Words("some layers are not among the network's modules")
-
-
-def _agree(first, second):
-    """Whether two outputs are the same; only dicts are looked into."""
-    parts = [list(out.values()) if isinstance(out, dict) else out for out in (first, second)]
-    return all(torch.equal(one, other) for one, other in zip(*parts, strict=True))
-
-
-def _complaints(answer, depth, widths, pictures):
-    net, copied = made(answer, depth, *widths), made(answer, depth, *widths)
-    width = widths[0] if widths else 32
-    yield "parameters", sorted(tuple(p.shape) for p in net.parameters())
-    net.train()(pictures)
-    net.eval()
-    copied.eval()
-    yield "evaluation", _agree(net(pictures), net(pictures))
-    copied.load_state_dict(net.state_dict())
-    yield "reloaded", _agree(net(pictures), copied(pictures))
-    whole = _is_whole(net, depth, width)
-    parameters = [p for part in _linear_layers(net) for p in (part.weight, part.bias)]
-    _fill(parameters)
-    outputs = net(pictures)
-    seen = outputs
-    if isinstance(outputs, dict):
-        seen = {name: _copied(out) for name, out in outputs.items()}
-    yield "output", seen if whole else _NOT_WHOLE
-    if not whole:
-        yield "slope", _NOT_WHOLE
-        return
-    yield "slope", gradients(torch.cat([outputs["digit"], outputs["even"]], dim=1), *parameters)
-
-
-def _dropped(answer, depth, n):
-    """In words: what becomes of values ``h = 1`` where each block adds ``h + 1``."""
-    net = made(answer, depth, 12).eval().train()
-    if not _is_whole(net, depth, 12):
-        yield "dropout", _NOT_WHOLE
-        return
-    *parts, digit, even = _linear_layers(net)
-    with torch.no_grad():
-        for part in parts:
-            part.weight.copy_(torch.eye(*part.weight.shape))
-            part.bias.fill_(part.in_features == 12)
-        for head, rows in (digit, slice(10)), (even, slice(10, 12)):
-            head.weight.copy_(torch.eye(12)[rows])
-            head.bias.zero_()
-    outputs = net(torch.ones(n, 1, 8, 8))
-    units = torch.cat([outputs["digit"], outputs["even"]], dim=1)
-    values, counts = units.round(decimals=3).unique(return_counts=True)
-    shares = counts / units.numel()
-    kept = torch.tensor([[0.2, 0.8], [0.04, 0.32, 0.64]][depth - 1])
-    # With this many values, chance moves no share by half as much.
-    if shares.shape == kept.shape and (shares - kept).abs().max() < 0.04:
-        shares = kept
-    found = [f"{v:g} ({s:.0%})" for v, s in zip(values.tolist(), shares.tolist(), strict=True)]
-    yield "dropout", Words(", ".join(found[:4]))
-
-
-@chapter.exercise(
-    cases=lambda: [
-        *(
-            Case(
-                f"{depth} blocks{f' of width {widths[0]}' if widths else ''}, {n} pictures",
-                *(depth, widths, numbers(n, 1, 8, 8, seed=depth)),
-            )
-            for depth, widths, n in (
-                (2, (), 3),
-                (5, (), 1),
-                (0, (), 2),
-                (1, (20,), 4),
-                (3, (7,), 2),
-            )
-        ),
-        *(
-            Case(
-                f"values h = 1, {depth} blocks that add h + 1 each, in train mode",
-                *(depth, 600),
-                observe=_dropped,
-            )
-            for depth in (1, 2)
-        ),
-    ],
-    observe=_complaints,
-)
-class DeepNet(nn.Module):
-    """Residual blocks and two heads: which digit is it, and is it even?"""
-
-    def __init__(self, depth, width=32):
-        super().__init__()
-        self.stem = nn.Linear(64, width)
-        self.blocks = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.2))
-                for _ in range(depth)
-            ]
-        )
-        self.heads = nn.ModuleDict({"digit": nn.Linear(width, 10), "even": nn.Linear(width, 2)})
-
-    def forward(self, images):
-        h = self.stem(images.flatten(start_dim=1))
-        for block in self.blocks:
-            h = h + block(h)
-        return {name: head(h) for name, head in self.heads.items()}
 
 
 def _statistics(layer):
@@ -498,127 +386,6 @@ def modes():
         "d": torch.equal(dropped, x),
         "e": torch.equal(frozen.running_mean, before),
     }
-
-
-_STATISTICS = ("running_mean", "running_var")
-
-
-def _running(layer):
-    found = [require(getattr(layer, name), torch.Tensor, f"`{name}`") for name in _STATISTICS]
-    return tuple(map(_copied, found))
-
-
-def _at_first(answer, features):
-    layer = made(answer, features)
-    buffers = {name: b for name, b in layer.named_buffers() if name in _STATISTICS}
-    yield (
-        "start",
-        {
-            "parameters": {name: _copied(p) for name, p in layer.named_parameters()},
-            "buffers": {name: _copied(b) for name, b in buffers.items()},
-        },
-    )
-    saved = layer.state_dict()
-    yield "saved", [name for name in ("weight", "bias", *_STATISTICS) if name in saved]
-
-
-def _over_several_batches(answer, batches):
-    layer = made(answer, batches[0].shape[1])
-    _fill([layer.weight, layer.bias])
-    given = batches[0].clone()
-    in_training, moved, in_evaluation, left = [], [], [], []
-    for number, batch in enumerate([given, *batches[1:]]):
-        in_training.append(_copied(layer.train()(batch)))
-        moved.append(_running(layer))
-        if number != 1:
-            rows = batches[number - 1]
-            layer.eval()
-            in_evaluation += [_copied(layer(rows)), _copied(layer(rows[:1]))]
-            left.append(_running(layer))
-    yield "train", in_training
-    for name, values in zip(_STATISTICS, zip(*moved, strict=True), strict=True):
-        yield name, list(values)
-    yield "eval", in_evaluation
-    yield "left alone", left
-    yield "graph", any(getattr(layer, name).requires_grad for name in _STATISTICS)
-    yield "input", given
-
-
-def _slopes_of_both_modes(answer, x):
-    layer = made(answer, x.shape[1])
-    _fill([layer.weight, layer.bias])
-    given = x.clone().requires_grad_()
-    yield "slope", gradients(layer(given), given, layer.weight, layer.bias)
-    yield "slope in eval mode", gradients(layer.eval()(given), given, layer.weight, layer.bias)
-
-
-def _with_options(answer, batches, arguments, options):
-    layer = made(answer, batches[0].shape[1], *arguments, **options)
-    outputs = [_copied(layer(batch)) for batch in batches]
-    yield "options", (outputs, _running(layer), _copied(layer.eval()(batches[0])))
-
-
-def _batches(number, n, features, scale=1.0, shift=0.0):
-    return list(scale * numbers(number, n, features, seed=n) + shift)
-
-
-def _with_a_constant_column():
-    batches = _batches(2, 4, 3)
-    for batch in batches:
-        batch[:, 1] = 2
-    return batches
-
-
-@chapter.exercise(
-    cases=lambda: [
-        *(Case(f"a new layer of {n} features", n, observe=_at_first) for n in (1, 4)),
-        Case("three batches of five rows, two features around 20", _batches(3, 5, 2, 5, 20)),
-        Case("two batches of two rows, one feature", _batches(2, 2, 1)),
-        Case("three batches of three rows, three features", _batches(3, 3, 3)),
-        Case("three batches of 16 rows, eight features near zero", _batches(3, 16, 8, 0.005)),
-        Case("a column with equal numbers", _with_a_constant_column()),
-        *(
-            Case(label, x, observe=_slopes_of_both_modes)
-            for label, x in (
-                ("gradients, five rows, three features", 3 * numbers(5, 3) - 2),
-                ("gradients, four rows, two features near zero", 0.01 * numbers(4, 2)),
-            )
-        ),
-        *(
-            Case(
-                f"with {', '.join([*map(str, arguments), *(f'{k}={v}' for k, v in more.items())])}",
-                *(_batches(2, 4, 2, 2, 1), arguments, more),
-                observe=_with_options,
-            )
-            for arguments, more in (
-                ((), {"eps": 0.1, "momentum": 0.5}),
-                ((0.5,), {}),
-                ((0.2, 0.7), {}),
-                ((), {"momentum": 1.0}),
-                ((), {"momentum": 0.0}),
-            )
-        ),
-    ],
-    observe=_over_several_batches,
-)
-class BatchNorm(nn.Module):
-    def __init__(self, features, eps=1e-5, momentum=0.1):
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(features))
-        self.bias = nn.Parameter(torch.zeros(features))
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
-
-    def forward(self, x):
-        if self.training:
-            mean, var = x.mean(dim=0), x.var(dim=0, correction=0)
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(x.var(dim=0, correction=1), self.momentum)
-        else:
-            mean, var = self.running_mean, self.running_var
-        return (x - mean) / torch.sqrt(var + self.eps) * self.weight + self.bias
 
 
 class _Trunk(nn.Module):
@@ -792,3 +559,242 @@ class FineTuned(nn.Module):
 
     def forward(self, x):
         return self.head(self.backbone(x))
+
+
+def _linear_layers(net):
+    """Its stem, its blocks and its heads, in any order of registration."""
+    parts = [part for part in net.modules() if isinstance(part, nn.Linear)]
+    return sorted(parts, key=lambda part: (part.in_features != 64, -part.out_features))
+
+
+def _is_whole(net, depth, width):
+    sizes = [(part.in_features, part.out_features) for part in _linear_layers(net)]
+    known = [(64, width), *[(width, width)] * depth, (width, 10), (width, 2)]
+    return sizes == known
+
+
+_NOT_WHOLE = Words("some layers are not among the network's modules")
+
+
+def _agree(first, second):
+    """Whether two outputs are the same; only dicts are looked into."""
+    parts = [list(out.values()) if isinstance(out, dict) else out for out in (first, second)]
+    return all(torch.equal(one, other) for one, other in zip(*parts, strict=True))
+
+
+def _complaints(answer, depth, widths, pictures):
+    net, copied = made(answer, depth, *widths), made(answer, depth, *widths)
+    width = widths[0] if widths else 32
+    yield "parameters", sorted(tuple(p.shape) for p in net.parameters())
+    net.train()(pictures)
+    net.eval()
+    copied.eval()
+    yield "evaluation", _agree(net(pictures), net(pictures))
+    copied.load_state_dict(net.state_dict())
+    yield "reloaded", _agree(net(pictures), copied(pictures))
+    whole = _is_whole(net, depth, width)
+    parameters = [p for part in _linear_layers(net) for p in (part.weight, part.bias)]
+    _fill(parameters)
+    outputs = net(pictures)
+    seen = outputs
+    if isinstance(outputs, dict):
+        seen = {name: _copied(out) for name, out in outputs.items()}
+    yield "output", seen if whole else _NOT_WHOLE
+    if not whole:
+        yield "slope", _NOT_WHOLE
+        return
+    yield "slope", gradients(torch.cat([outputs["digit"], outputs["even"]], dim=1), *parameters)
+
+
+def _dropped(answer, depth, n):
+    """In words: what becomes of values ``h = 1`` where each block adds ``h + 1``."""
+    net = made(answer, depth, 12).eval().train()
+    if not _is_whole(net, depth, 12):
+        yield "dropout", _NOT_WHOLE
+        return
+    *parts, digit, even = _linear_layers(net)
+    with torch.no_grad():
+        for part in parts:
+            part.weight.copy_(torch.eye(*part.weight.shape))
+            part.bias.fill_(part.in_features == 12)
+        for head, rows in (digit, slice(10)), (even, slice(10, 12)):
+            head.weight.copy_(torch.eye(12)[rows])
+            head.bias.zero_()
+    outputs = net(torch.ones(n, 1, 8, 8))
+    units = torch.cat([outputs["digit"], outputs["even"]], dim=1)
+    values, counts = units.round(decimals=3).unique(return_counts=True)
+    shares = counts / units.numel()
+    kept = torch.tensor([[0.2, 0.8], [0.04, 0.32, 0.64]][depth - 1])
+    # With this many values, chance moves no share by half as much.
+    if shares.shape == kept.shape and (shares - kept).abs().max() < 0.04:
+        shares = kept
+    found = [f"{v:g} ({s:.0%})" for v, s in zip(values.tolist(), shares.tolist(), strict=True)]
+    yield "dropout", Words(", ".join(found[:4]))
+
+
+@chapter.exercise(
+    cases=lambda: [
+        *(
+            Case(
+                f"{depth} blocks{f' of width {widths[0]}' if widths else ''}, {n} pictures",
+                *(depth, widths, numbers(n, 1, 8, 8, seed=depth)),
+            )
+            for depth, widths, n in (
+                (2, (), 3),
+                (5, (), 1),
+                (0, (), 2),
+                (1, (20,), 4),
+                (3, (7,), 2),
+            )
+        ),
+        *(
+            Case(
+                f"values h = 1, {depth} blocks that add h + 1 each, in train mode",
+                *(depth, 600),
+                observe=_dropped,
+            )
+            for depth in (1, 2)
+        ),
+    ],
+    observe=_complaints,
+)
+class DeepNet(nn.Module):
+    """Residual blocks and two heads: which digit is it, and is it even?"""
+
+    def __init__(self, depth, width=32):
+        super().__init__()
+        self.stem = nn.Linear(64, width)
+        self.blocks = nn.ModuleList(
+            [
+                nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.2))
+                for _ in range(depth)
+            ]
+        )
+        self.heads = nn.ModuleDict({"digit": nn.Linear(width, 10), "even": nn.Linear(width, 2)})
+
+    def forward(self, images):
+        h = self.stem(images.flatten(start_dim=1))
+        for block in self.blocks:
+            h = h + block(h)
+        return {name: head(h) for name, head in self.heads.items()}
+
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+def _running(layer):
+    found = [require(getattr(layer, name), torch.Tensor, f"`{name}`") for name in _STATISTICS]
+    return tuple(map(_copied, found))
+
+
+def _at_first(answer, features):
+    layer = made(answer, features)
+    buffers = {name: b for name, b in layer.named_buffers() if name in _STATISTICS}
+    yield (
+        "start",
+        {
+            "parameters": {name: _copied(p) for name, p in layer.named_parameters()},
+            "buffers": {name: _copied(b) for name, b in buffers.items()},
+        },
+    )
+    saved = layer.state_dict()
+    yield "saved", [name for name in ("weight", "bias", *_STATISTICS) if name in saved]
+
+
+def _over_several_batches(answer, batches):
+    layer = made(answer, batches[0].shape[1])
+    _fill([layer.weight, layer.bias])
+    given = batches[0].clone()
+    in_training, moved, in_evaluation, left = [], [], [], []
+    for number, batch in enumerate([given, *batches[1:]]):
+        in_training.append(_copied(layer.train()(batch)))
+        moved.append(_running(layer))
+        if number != 1:
+            rows = batches[number - 1]
+            layer.eval()
+            in_evaluation += [_copied(layer(rows)), _copied(layer(rows[:1]))]
+            left.append(_running(layer))
+    yield "train", in_training
+    for name, values in zip(_STATISTICS, zip(*moved, strict=True), strict=True):
+        yield name, list(values)
+    yield "eval", in_evaluation
+    yield "left alone", left
+    yield "graph", any(getattr(layer, name).requires_grad for name in _STATISTICS)
+    yield "input", given
+
+
+def _slopes_of_both_modes(answer, x):
+    layer = made(answer, x.shape[1])
+    _fill([layer.weight, layer.bias])
+    given = x.clone().requires_grad_()
+    yield "slope", gradients(layer(given), given, layer.weight, layer.bias)
+    yield "slope in eval mode", gradients(layer.eval()(given), given, layer.weight, layer.bias)
+
+
+def _with_options(answer, batches, arguments, options):
+    layer = made(answer, batches[0].shape[1], *arguments, **options)
+    outputs = [_copied(layer(batch)) for batch in batches]
+    yield "options", (outputs, _running(layer), _copied(layer.eval()(batches[0])))
+
+
+def _batches(number, n, features, scale=1.0, shift=0.0):
+    return list(scale * numbers(number, n, features, seed=n) + shift)
+
+
+def _with_a_constant_column():
+    batches = _batches(2, 4, 3)
+    for batch in batches:
+        batch[:, 1] = 2
+    return batches
+
+
+@chapter.exercise(
+    cases=lambda: [
+        *(Case(f"a new layer of {n} features", n, observe=_at_first) for n in (1, 4)),
+        Case("three batches of five rows, two features around 20", _batches(3, 5, 2, 5, 20)),
+        Case("two batches of two rows, one feature", _batches(2, 2, 1)),
+        Case("three batches of three rows, three features", _batches(3, 3, 3)),
+        Case("three batches of 16 rows, eight features near zero", _batches(3, 16, 8, 0.005)),
+        Case("a column with equal numbers", _with_a_constant_column()),
+        *(
+            Case(label, x, observe=_slopes_of_both_modes)
+            for label, x in (
+                ("gradients, five rows, three features", 3 * numbers(5, 3) - 2),
+                ("gradients, four rows, two features near zero", 0.01 * numbers(4, 2)),
+            )
+        ),
+        *(
+            Case(
+                f"with {', '.join([*map(str, arguments), *(f'{k}={v}' for k, v in more.items())])}",
+                *(_batches(2, 4, 2, 2, 1), arguments, more),
+                observe=_with_options,
+            )
+            for arguments, more in (
+                ((), {"eps": 0.1, "momentum": 0.5}),
+                ((0.5,), {}),
+                ((0.2, 0.7), {}),
+                ((), {"momentum": 1.0}),
+                ((), {"momentum": 0.0}),
+            )
+        ),
+    ],
+    observe=_over_several_batches,
+)
+class BatchNorm(nn.Module):
+    def __init__(self, features, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.eps, self.momentum = eps, momentum
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x):
+        if self.training:
+            mean, var = x.mean(dim=0), x.var(dim=0, correction=0)
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(x.var(dim=0, correction=1), self.momentum)
+        else:
+            mean, var = self.running_mean, self.running_var
+        return (x - mean) / torch.sqrt(var + self.eps) * self.weight + self.bias
