@@ -333,103 +333,6 @@ def train_reader(x, y):
     return model
 
 
-def _network(features=4, classes=3):
-    block = nn.Sequential(nn.Linear(features, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5))
-    block.requires_grad_(False)
-    return nn.Sequential(block, nn.Linear(16, classes))
-
-
-def _batches(*sizes, features=4, classes=3):
-    return [(3 * torch.randn(size, features), torch.randint(0, classes, (size,))) for size in sizes]
-
-
-def _loader(rows, size):
-    x, y = _batches(rows)[0]
-    return DataLoader(TensorDataset(x, y), batch_size=size)
-
-
-def _weights(*weights):
-    return torch.tensor(weights)
-
-
-def _watched(answer, model, batches, *weight):
-    """The loss, and what the model saw: by hooks, as the answer may call it as it likes."""
-    modes, graphs, rows = [], [], []
-
-    def before(module, inputs):
-        modes.append(any(part.training for part in module.modules()))
-
-    def after(module, inputs, output):
-        graphs.append(output.requires_grad)
-        rows.append(len(output))
-
-    hooks = model.register_forward_pre_hook(before), model.register_forward_hook(after)
-    asked = [p.requires_grad for p in model.parameters()]
-    values = [p.detach().clone() for p in model.parameters()]
-    try:
-        loss = answer(model, batches, *weight)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    yield "loss", loss
-    yield "eval", not any(modes)
-    yield "gradients", not any(graphs)
-    yield "joined", max(rows, default=0) <= max(len(x) for x, _ in batches)
-    same = all(torch.equal(old, new) for old, new in zip(values, model.parameters(), strict=True))
-    yield "kept", same and asked == [p.requires_grad for p in model.parameters()]
-
-
-def _value(answer, *arguments):
-    return answer(*arguments)
-
-
-@chapter.exercise(
-    cases=lambda: [
-        Case("batches of 8, 8 and 3 rows, no weights", _network(), _batches(8, 8, 3)),
-        Case("a DataLoader, 21 rows in batches of 5", _network(), _loader(21, 5)),
-        Case("one batch of 6 rows", _network(), _batches(6)),
-        *(
-            Case(label, *facts, about="weights", observe=_value)
-            for label, *facts in [
-                (
-                    "batches of 8, 8 and 3 rows, weights 1, 5, 20",
-                    _network(),
-                    _batches(8, 8, 3),
-                    _weights(1.0, 5.0, 20.0),
-                ),
-                (
-                    "batches of 1, 7 and 4 rows, weights 0.2, 0.5, 0.1, 2",
-                    _network(2, 4),
-                    _batches(1, 7, 4, features=2, classes=4),
-                    _weights(0.2, 0.5, 0.1, 2.0),
-                ),
-                (
-                    "equal batches, weights 1, 5, 20",
-                    _network(),
-                    _batches(6, 6),
-                    _weights(1.0, 5.0, 20.0),
-                ),
-                (
-                    "a DataLoader, weights 3, 1, 9",
-                    _network(),
-                    _loader(13, 4),
-                    _weights(3.0, 1.0, 9.0),
-                ),
-            ]
-        ),
-    ],
-    observe=_watched,
-)
-def dataset_loss(model, batches, weight=None):
-    model.eval()
-    total, divisor = 0.0, 0.0
-    for x, y in batches:
-        with torch.no_grad():
-            total += F.cross_entropy(model(x), y, weight=weight, reduction="sum").item()
-        divisor += len(y) if weight is None else weight[y].sum().item()
-    return total / divisor
-
-
 def _quantile(answer, prediction, target, *settings, **named):
     loss_fn = require(answer(*settings, **named), nn.Module, "a `QuantileLoss(…)`")
     prediction = prediction.clone().requires_grad_()
@@ -540,3 +443,100 @@ class QuantileLoss(nn.Module):
         e = target - prediction
         each = torch.where(e > 0, self.q * e, (1 - self.q) * -e)
         return {"mean": each.mean, "sum": each.sum, "none": lambda: each}[self.reduction]()
+
+
+def _network(features=4, classes=3):
+    block = nn.Sequential(nn.Linear(features, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5))
+    block.requires_grad_(False)
+    return nn.Sequential(block, nn.Linear(16, classes))
+
+
+def _batches(*sizes, features=4, classes=3):
+    return [(3 * torch.randn(size, features), torch.randint(0, classes, (size,))) for size in sizes]
+
+
+def _loader(rows, size):
+    x, y = _batches(rows)[0]
+    return DataLoader(TensorDataset(x, y), batch_size=size)
+
+
+def _weights(*weights):
+    return torch.tensor(weights)
+
+
+def _watched(answer, model, batches, *weight):
+    """The loss, and what the model saw: by hooks, as the answer may call it as it likes."""
+    modes, graphs, rows = [], [], []
+
+    def before(module, inputs):
+        modes.append(any(part.training for part in module.modules()))
+
+    def after(module, inputs, output):
+        graphs.append(output.requires_grad)
+        rows.append(len(output))
+
+    hooks = model.register_forward_pre_hook(before), model.register_forward_hook(after)
+    asked = [p.requires_grad for p in model.parameters()]
+    values = [p.detach().clone() for p in model.parameters()]
+    try:
+        loss = answer(model, batches, *weight)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    yield "loss", loss
+    yield "eval", not any(modes)
+    yield "gradients", not any(graphs)
+    yield "joined", max(rows, default=0) <= max(len(x) for x, _ in batches)
+    same = all(torch.equal(old, new) for old, new in zip(values, model.parameters(), strict=True))
+    yield "kept", same and asked == [p.requires_grad for p in model.parameters()]
+
+
+def _value(answer, *arguments):
+    return answer(*arguments)
+
+
+@chapter.exercise(
+    cases=lambda: [
+        Case("batches of 8, 8 and 3 rows, no weights", _network(), _batches(8, 8, 3)),
+        Case("a DataLoader, 21 rows in batches of 5", _network(), _loader(21, 5)),
+        Case("one batch of 6 rows", _network(), _batches(6)),
+        *(
+            Case(label, *facts, about="weights", observe=_value)
+            for label, *facts in [
+                (
+                    "batches of 8, 8 and 3 rows, weights 1, 5, 20",
+                    _network(),
+                    _batches(8, 8, 3),
+                    _weights(1.0, 5.0, 20.0),
+                ),
+                (
+                    "batches of 1, 7 and 4 rows, weights 0.2, 0.5, 0.1, 2",
+                    _network(2, 4),
+                    _batches(1, 7, 4, features=2, classes=4),
+                    _weights(0.2, 0.5, 0.1, 2.0),
+                ),
+                (
+                    "equal batches, weights 1, 5, 20",
+                    _network(),
+                    _batches(6, 6),
+                    _weights(1.0, 5.0, 20.0),
+                ),
+                (
+                    "a DataLoader, weights 3, 1, 9",
+                    _network(),
+                    _loader(13, 4),
+                    _weights(3.0, 1.0, 9.0),
+                ),
+            ]
+        ),
+    ],
+    observe=_watched,
+)
+def dataset_loss(model, batches, weight=None):
+    model.eval()
+    total, divisor = 0.0, 0.0
+    for x, y in batches:
+        with torch.no_grad():
+            total += F.cross_entropy(model(x), y, weight=weight, reduction="sum").item()
+        divisor += len(y) if weight is None else weight[y].sum().item()
+    return total / divisor

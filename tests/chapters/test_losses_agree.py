@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import distributions, nn
 from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
 
 from tests.notebooks import definitions
 
@@ -19,7 +20,7 @@ SHAPES = ((6, 4), (3, 5, 7), (2, 3, 4, 5), (4, 4, 4))  # (n, classes, ...)
 def chapter():
     """The chapter's own definitions, by name."""
     names = ("cross_entropy", "focal_loss", "FocalLoss", "focal_detached")
-    names += ("squared_error", "kl_to", "gaussian_nll")
+    names += ("squared_error", "kl_to", "gaussian_nll", "dice_loss")
     return dict(zip(names, definitions.load("02_losses", *names), strict=True))
 
 
@@ -84,6 +85,19 @@ def test_cross_entropy_of_nothing_is_nan_like_torchs(chapter):
         assert loss_fn(random(4, 3), nothing, reduction="sum") == 0
 
 
+def test_cross_entropy_of_nothing_has_the_slope_of_torchs(chapter):
+    nothing, weight = torch.full((4,), -100), torch.ones(3, dtype=torch.float64)
+    settings = ({}, {"weight": weight}, {"label_smoothing": 0.1})
+    for loss_fn, how in itertools.product((chapter["cross_entropy"], F.cross_entropy), settings):
+        value, slope = value_and_slope(loss_fn, random(4, 3), nothing, **how)
+        assert value.isnan() and not slope.any()
+
+
+def test_a_class_may_be_masked_by_infinity(chapter):
+    logits = torch.tensor([[1.0, -math.inf, 0.0], [0.0, 2.0, -math.inf]])
+    assert_agree(chapter["cross_entropy"], F.cross_entropy, logits, torch.tensor([0, 1]))
+
+
 def test_an_ignored_class_needs_no_valid_index(chapter):
     targets = torch.tensor([0, 99, 1, 99])
     assert_agree(chapter["cross_entropy"], F.cross_entropy, random(4, 3), targets, ignore_index=99)
@@ -110,6 +124,40 @@ def test_focal_loss_follows_its_formula(chapter, gamma):
     p_true = torch.where(targets == 1, p, 1 - p)
     ours = chapter["focal_loss"](logits, targets, gamma=gamma, reduction="none")
     torch.testing.assert_close(ours, -((1 - p_true) ** gamma) * p_true.log())
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_slope_of_focal_loss_is_finite_for_every_logit(chapter, dtype, gamma):
+    logits = torch.tensor([0.0, 20.0, 30.0, 200.0, 1e4, -20.0, -200.0, -1e4], dtype=dtype)
+    for target in (0.0, 1.0):
+        targets = torch.full_like(logits, target)
+        value, slope = value_and_slope(chapter["focal_loss"], logits, targets, gamma=gamma)
+        assert value.isfinite() and slope.isfinite().all()
+
+
+@pytest.mark.parametrize("gamma", [1.0, 2.0])
+def test_focal_loss_is_torchvisions_without_its_balance(chapter, gamma):
+    logits, targets = 4 * random(30), random(30, seed=1).gt(0).double()
+    assert_agree(
+        chapter["focal_loss"],
+        lambda z, t, gamma: sigmoid_focal_loss(z, t, -1, gamma, "mean"),
+        logits,
+        targets,
+        gamma=gamma,
+    )
+
+
+def test_dice_loss_is_one_less_the_overlap(chapter):
+    masks = torch.zeros(2, 1, 4, 4)
+    masks[:, :, :2] = 1
+    sure = 60 * (2 * masks - 1)
+    assert chapter["dice_loss"](sure, masks) < 1e-5
+    assert chapter["dice_loss"](-sure, masks) > 1 - 1e-5
+    everything = torch.full_like(masks, 60.0)  # 2 · 8 / (16 + 8)
+    torch.testing.assert_close(chapter["dice_loss"](everything, masks), torch.tensor(1 / 3))
+    with pytest.raises(ValueError, match=r"masks \(2, 4, 4\)"):
+        chapter["dice_loss"](sure, masks.squeeze(1))
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
