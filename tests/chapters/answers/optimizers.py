@@ -1,4 +1,4 @@
-"""Answers to the exercises of this chapter."""
+"""Answers to the exercises of chapter 03."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
+
+from chapters.optimizers import exercises as ex
+from tests.chapters.answers import edited
 
 # accumulated_step
 
@@ -600,53 +603,13 @@ def rates_written_by_hand(images, classes, epochs=6, warmup=40):
     return model
 
 
-def a_larger_rate(images, classes, epochs=6, warmup=40):
-    model = _network()
-    batches = DataLoader(TensorDataset(images, classes), batch_size=96, shuffle=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
-    parts = [
-        lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup),
-        lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * len(batches) - warmup),
-    ]
-    scheduler = lr_scheduler.SequentialLR(optimizer, parts, milestones=[warmup])
-    for _ in range(epochs):
-        for x, y in batches:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-        scheduler.step()
-    return model
-
-
-def no_annealing(images, classes, epochs=6, warmup=40):
-    model = _network()
-    batches = DataLoader(TensorDataset(images, classes), batch_size=96, shuffle=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    scheduler = lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup)
-    for _ in range(epochs):
-        for x, y in batches:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            scheduler.step()
-    return model
-
-
-def no_zero_grad(images, classes, epochs=6, warmup=40):
-    model = _network()
-    batches = DataLoader(TensorDataset(images, classes), batch_size=96, shuffle=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    parts = [
-        lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup),
-        lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * len(batches) - warmup),
-    ]
-    scheduler = lr_scheduler.SequentialLR(optimizer, parts, milestones=[warmup])
-    for _ in range(epochs):
-        for x, y in batches:
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            scheduler.step()
-    return model
+a_larger_rate = edited(
+    ex.train_digits,
+    *("lr=0.1,", "lr=0.3,"),
+    *("            scheduler.step()", "        scheduler.step()"),
+)
+no_annealing = edited(ex.train_digits, "milestones=[warmup]", "milestones=[10_000]")
+no_zero_grad = edited(ex.train_digits, "            optimizer.zero_grad()\n", "")
 
 
 def both_schedulers_at_once(images, classes, epochs=6, warmup=40):
