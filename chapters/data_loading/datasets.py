@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
@@ -40,6 +41,41 @@ class Digits(Dataset):
         if self.transform is not None:
             image = self.transform(image)
         return image, self.labels[i]
+
+
+class DigitFiles(Dataset):
+    """Images in files ``<class>/<name>.png`` of a folder, in the order of their paths.
+
+    A sample is ``Float[Tensor, "1 height width"]`` in [0, 1] and the class, an int. A file is read
+    when its sample is asked for.
+    """
+
+    def __init__(self, folder: Path):
+        self.paths = sorted(Path(folder).glob("*/*.png"))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Float[Tensor, "1 height width"], int]:
+        path = self.paths[i]
+        pixels = np.array(Image.open(path), dtype=np.float32) / 255
+        return torch.from_numpy(pixels)[None], int(path.parent.name)
+
+
+class Records(Dataset):
+    """The bytes of a file, as ints; each process that reads opens the file for itself."""
+
+    def __init__(self, path: Path):
+        self.path, self.file = path, None
+
+    def __len__(self) -> int:
+        return self.path.stat().st_size
+
+    def __getitem__(self, i: int) -> int:
+        if self.file is None:
+            self.file = self.path.open("rb")
+        self.file.seek(i)
+        return self.file.read(1)[0]
 
 
 class Draws(Dataset):

@@ -163,91 +163,6 @@ def epochs():
     }
 
 
-def _lengths(n, largest=23):
-    return torch.randint(1, largest, (n,)).tolist()
-
-
-def _epoch(sampler):
-    return [[int(i) for i in require(batch, (list, tuple), "a batch")] for batch in sampler]
-
-
-def _neighbours(batches, lengths):
-    """Whether no sample of another batch has a length between those of a batch."""
-    drawn = sorted(sorted(lengths[i] for i in batch) for batch in batches if batch)
-    return all(one[-1] <= other[0] for one, other in zip(drawn, drawn[1:], strict=False))
-
-
-def _three_epochs(answer, lengths, batch_size):
-    sampler = answer([*lengths], batch_size, torch.Generator().manual_seed(1))
-    before = len(sampler)
-    first = _epoch(sampler)
-    next(iter(sampler), None)  # an epoch that is begun and left
-    epochs = [first, _epoch(sampler), _epoch(sampler)]
-    yield "all", [sorted(chain(*epoch)) for epoch in epochs]
-    yield "full", [sorted(map(len, epoch), reverse=True) for epoch in epochs]
-    in_range = [[[i for i in b if 0 <= i < len(lengths)] for b in epoch] for epoch in epochs]
-    yield "neighbours", all(_neighbours(epoch, lengths) for epoch in in_range)
-    yield "length", [before, len(sampler)]
-
-
-def _by_rank(batches):
-    """The order of an epoch's batches, each told by its smallest index."""
-    smallest = [min(batch, default=-1) for batch in batches]
-    return tuple(sorted(range(len(smallest)), key=smallest.__getitem__))
-
-
-def _orders(answer, n, batch_size):
-    sampler = answer([*range(1, n + 1)], batch_size, torch.Generator().manual_seed(2))
-    epochs = [_epoch(sampler) for _ in range(150)]
-    yield "anew", len({_by_rank(epoch) for epoch in epochs})
-
-
-def _generators(answer, n, batch_size):
-    def two_epochs(seed, used=0):
-        generator = torch.Generator().manual_seed(seed)
-        torch.rand(used, generator=generator)
-        sampler = answer([*range(1, n + 1)], batch_size, generator)
-        return [_epoch(sampler) for _ in range(2)]
-
-    first = two_epochs(1)
-    torch.rand(3), random.random(), np.random.rand()
-    same = first == two_epochs(1)
-    others = [two_epochs(2), two_epochs(3), two_epochs(1, used=64)]
-    yield "generator", same and first not in others
-
-
-@chapter.exercise(
-    cases=lambda: [
-        *(
-            Case(f"{n} lengths, batches of {batch_size}", _lengths(n), batch_size)
-            for n, batch_size in [(40, 4), (43, 5), (61, 1), (34, 8)]
-        ),
-        Case("60 lengths, many of them equal, batches of 7", _lengths(60, 5), 7),
-        Case("30 lengths that come sorted, batches of 3", sorted(_lengths(30)), 3),
-        Case("3 lengths, batches of 8", [5, 1, 3], 8),
-        Case("one length, batches of 2", [4], 2),
-        Case("150 epochs of 6 samples in batches of 2", 6, 2, observe=_orders),
-        Case("150 epochs of 5 samples in batches of 2", 5, 2, observe=_orders),
-        Case("two generators, 60 lengths, batches of 4", 60, 4, observe=_generators),
-        Case("two generators, 58 lengths, batches of 4", 58, 4, observe=_generators),
-    ],
-    observe=_three_epochs,
-)
-class LengthBatches(Sampler):
-    def __init__(self, lengths, batch_size, generator):
-        by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
-        self.batches = [by_length[s : s + batch_size] for s in range(0, len(lengths), batch_size)]
-        self.generator = generator
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        order = torch.randperm(len(self.batches), generator=self.generator).tolist()
-        for place in order:
-            yield self.batches[place]
-
-
 @chapter.prediction
 def collated():
     samples = [
@@ -648,6 +563,7 @@ def _training_runs():
         Case("50 digits, 31 steps of 8", 50, 31, 8),
         Case("40 digits, 10 steps of 20", 40, 10, 20),
         Case("200 digits, 3 steps of 16", 200, 3, 16),
+        Case("30 digits, 5 steps of 20", 30, 5, 20),
         # Few epochs, because workers may be started for each.
         Case("500 digits, and nothing else said", 500),
     ]
@@ -674,3 +590,88 @@ def train_steps(dataset, steps=200, batch_size=32):
         optimizer.step()
         losses.append(loss.item())
     return model, losses
+
+
+def _lengths(n, largest=23):
+    return torch.randint(1, largest, (n,)).tolist()
+
+
+def _epoch(sampler):
+    return [[int(i) for i in require(batch, (list, tuple), "a batch")] for batch in sampler]
+
+
+def _neighbours(batches, lengths):
+    """Whether no sample of another batch has a length between those of a batch."""
+    drawn = sorted(sorted(lengths[i] for i in batch) for batch in batches if batch)
+    return all(one[-1] <= other[0] for one, other in zip(drawn, drawn[1:], strict=False))
+
+
+def _three_epochs(answer, lengths, batch_size):
+    sampler = answer([*lengths], batch_size, torch.Generator().manual_seed(1))
+    before = len(sampler)
+    first = _epoch(sampler)
+    next(iter(sampler), None)  # an epoch that is begun and left
+    epochs = [first, _epoch(sampler), _epoch(sampler)]
+    yield "all", [sorted(chain(*epoch)) for epoch in epochs]
+    yield "full", [sorted(map(len, epoch), reverse=True) for epoch in epochs]
+    in_range = [[[i for i in b if 0 <= i < len(lengths)] for b in epoch] for epoch in epochs]
+    yield "neighbours", all(_neighbours(epoch, lengths) for epoch in in_range)
+    yield "length", [before, len(sampler)]
+
+
+def _by_rank(batches):
+    """The order of an epoch's batches, each told by its smallest index."""
+    smallest = [min(batch, default=-1) for batch in batches]
+    return tuple(sorted(range(len(smallest)), key=smallest.__getitem__))
+
+
+def _orders(answer, n, batch_size):
+    sampler = answer([*range(1, n + 1)], batch_size, torch.Generator().manual_seed(2))
+    epochs = [_epoch(sampler) for _ in range(150)]
+    yield "anew", len({_by_rank(epoch) for epoch in epochs})
+
+
+def _generators(answer, n, batch_size):
+    def two_epochs(seed, used=0):
+        generator = torch.Generator().manual_seed(seed)
+        torch.rand(used, generator=generator)
+        sampler = answer([*range(1, n + 1)], batch_size, generator)
+        return [_epoch(sampler) for _ in range(2)]
+
+    first = two_epochs(1)
+    torch.rand(3), random.random(), np.random.rand()
+    same = first == two_epochs(1)
+    others = [two_epochs(2), two_epochs(3), two_epochs(1, used=64)]
+    yield "generator", same and first not in others
+
+
+@chapter.exercise(
+    cases=lambda: [
+        *(
+            Case(f"{n} lengths, batches of {batch_size}", _lengths(n), batch_size)
+            for n, batch_size in [(40, 4), (43, 5), (61, 1), (34, 8)]
+        ),
+        Case("60 lengths, many of them equal, batches of 7", _lengths(60, 5), 7),
+        Case("30 lengths that come sorted, batches of 3", sorted(_lengths(30)), 3),
+        Case("3 lengths, batches of 8", [5, 1, 3], 8),
+        Case("one length, batches of 2", [4], 2),
+        Case("150 epochs of 6 samples in batches of 2", 6, 2, observe=_orders),
+        Case("150 epochs of 5 samples in batches of 2", 5, 2, observe=_orders),
+        Case("two generators, 60 lengths, batches of 4", 60, 4, observe=_generators),
+        Case("two generators, 58 lengths, batches of 4", 58, 4, observe=_generators),
+    ],
+    observe=_three_epochs,
+)
+class LengthBatches(Sampler):
+    def __init__(self, lengths, batch_size, generator):
+        by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        self.batches = [by_length[s : s + batch_size] for s in range(0, len(lengths), batch_size)]
+        self.generator = generator
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        order = torch.randperm(len(self.batches), generator=self.generator).tolist()
+        for place in order:
+            yield self.batches[place]

@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.data import DataLoader
 
@@ -17,7 +18,9 @@ from helpers import loading
 from tests.notebooks.cells import NOTEBOOKS, code_cells, read
 
 
-@pytest.mark.parametrize("name", ["Digits", "Draws", "Slow", "Rows", "ShardedRows"])
+@pytest.mark.parametrize(
+    "name", ["Digits", "DigitFiles", "Records", "Draws", "Slow", "Rows", "ShardedRows"]
+)
 def test_the_module_holds_the_code_of_the_notebook(name):
     cells = code_cells(read(NOTEBOOKS / "04_data_loading.ipynb"))
     (cell,) = [cell for cell in cells if f"class {name}(" in cell.source]
@@ -42,6 +45,28 @@ def test_digits_are_changed_by_their_transform_only():
     plain, negative = datasets.Digits(images, labels), datasets.Digits(images, labels, torch.neg)
     assert len(plain) == 3 and plain[1][1] == 5
     assert torch.equal(plain[2][0], images[2]) and torch.equal(negative[2][0], -images[2])
+
+
+def test_files_come_in_the_order_of_their_paths_with_the_folder_as_class(tmp_path):
+    for name, level in (("3/b.png", 255), ("3/a.png", 51), ("1/c.png", 0)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((2, 3), level, dtype=np.uint8)).save(path)
+    files = datasets.DigitFiles(tmp_path)
+    images, classes = zip(*[files[i] for i in range(len(files))], strict=True)
+    assert classes == (1, 3, 3)
+    expected = torch.tensor([0.0, 0.2, 1.0]).view(3, 1, 1, 1).expand(3, 1, 2, 3)
+    assert torch.allclose(torch.stack(images), expected)
+
+
+def test_records_are_the_bytes_of_a_file_also_from_two_workers(tmp_path):
+    path = tmp_path / "records"
+    path.write_bytes(bytes(range(50)))
+    records = datasets.Records(path)
+    loader = DataLoader(records, batch_size=5, shuffle=True, **loading.workers(records, 2))
+    assert sorted(torch.cat(list(loader)).tolist()) == list(range(50))
+    assert [records[i] for i in (3, 0, 49)] == [3, 0, 49]
+    records.file.close()
 
 
 def test_draws_tell_who_made_them_and_keep_a_generator_of_their_own():

@@ -19,8 +19,9 @@ from tests.notebooks.samples import code, notebook
 from tools.run import clean_environment, run
 
 CELLS = (
-    *("rows-class", "sharded-class", "slow-class", "cell-class", "cell-class-cause"),
-    *("every-method", "worker-error", "ref-arguments", "ref-fallback"),
+    *("rows-class", "new-process", "slow-class", "cell-class", "cell-class-cause"),
+    *("every-method", "doubled", "sharded-class", "worker-error", "clearer"),
+    *("ref-arguments", "ref-pinned", "ref-fallback"),
 )
 
 
@@ -68,6 +69,9 @@ def outputs_on(system: System) -> dict[str, str]:
     """Run the chapter's cells on workers as on a system; return what each one prints, by id."""
     file = checkout.root() / "notebooks" / "04_data_loading.ipynb"
     cells = {cell.id: cell for cell in nbformat.read(file, as_version=4).cells}
+    cells["new-process"].source = cells["new-process"].source.replace(
+        "sys.platform", repr(system.platform)
+    )
     made = [
         cells["setup"],
         code(STARTS_LIKE.format(system=system), "starts-like"),
@@ -94,7 +98,7 @@ def test_workers_do_what_the_chapter_says(name):
     if sys.platform != "linux" and system.platform == "linux":
         pytest.skip("a class from a cell is forked on Linux only")
     shown = outputs_on(system)
-    assert f"start method: {system.for_modules}\n" in shown["cell-class"]
+    assert f"method: {system.for_modules}\n" in shown["new-process"]
     workers = 2 if system.for_cells else 0
     assert f"chapters.data_loading.datasets 2 {system.for_modules}\n" in shown["ref-fallback"]
     assert f"__main__ {workers} {system.for_cells}\n" in shown["ref-fallback"]
