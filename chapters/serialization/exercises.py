@@ -17,7 +17,6 @@ from collections import OrderedDict
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -200,36 +199,6 @@ def _unfitting():
             yield f"{name} has the shape {shape}", {name: torch.randn(shape)}
 
 
-@chapter.exercise(
-    cases=lambda: [
-        Case("a state that fits", *_fitting()),
-        *(Case(label, *_fitting(**changed), "kept") for label, changed in _unfitting()),
-        Case("an empty state", _net(), {}, "kept"),
-        Case("the same names in another order", _net(), _reversed(_fitting()[1]), "order"),
-        *(
-            Case(f"the state in {dtype}", _net(), _converted(dtype), "dtypes")
-            for dtype in (torch.float64, torch.float16, torch.int64)
-        ),
-        Case("the model in float64", *_fitting(_net().double()), "dtypes"),
-        Case("a state from `state_dict()`", _net(), _net().state_dict()),
-        Case("two layers share a weight", *_fitting_tied()),
-        Case("a layer is frozen", *_fitting(_model(frozen=True))),
-        Case("other widths", *_fitting(_net(1, 7))),
-        Case("a model without tensors", nn.Sequential(nn.ReLU()), {}),
-        Case("a model without tensors, and a name", nn.ReLU(), {"a": torch.ones(1)}, "kept"),
-    ],
-    observe=_loading,
-)
-def load_or_leave(model, state):
-    """Load `state` whole and return True, or leave `model` alone and return False."""
-    try:
-        copy.deepcopy(model).load_state_dict(state)
-    except RuntimeError:
-        return False
-    model.load_state_dict(state)
-    return True
-
-
 def _reversed(state):
     return dict(reversed(state.items()))
 
@@ -325,7 +294,8 @@ def warm_start(model, state):
             name = name.partition(".")[2]
         if name in own and own[name].shape == tensor.shape:
             fitting[name] = tensor
-    return sorted(model.load_state_dict(fitting, strict=False).missing_keys)
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting)
 
 
 _WRAPPERS = {"no wrapper": "", "DataParallel": "module.", "compiled": "_orig_mod."}
@@ -333,6 +303,11 @@ _WRAPPERS = {"no wrapper": "", "DataParallel": "module.", "compiled": "_orig_mod
 
 @chapter.prediction
 def accepted():
+    import io
+    from pathlib import Path
+
+    import numpy as np
+
     losses = np.array([0.5, 0.25])
     values = {
         "losses.mean()": losses.mean(),
@@ -448,6 +423,8 @@ class _Run:
 
 @chapter.prediction
 def missing_piece():
+    from chapters.serialization.exercises import mystery_runs
+
     def piece(first):
         if first["learning rate"] is not None:
             return "scheduler"
@@ -518,7 +495,8 @@ class Trainer:
             self.maker_optimizer.zero_grad()
             (-self.critic(fake).mean()).backward()
             self.maker_optimizer.step()
-        self.average.weight.data.lerp_(self.maker.weight.data, 0.1)
+        for name, average in self.average.named_parameters():
+            average.data.lerp_(self.maker.get_parameter(name).data, 0.1)
         return loss.item()
 
     def state_dict(self):
@@ -790,6 +768,7 @@ _torch_save = torch.save
 )
 def save_safely(state, path):
     """Save `state` to `path` (a `Path`), so that a crash never costs the old file."""
+    import os
     import tempfile
 
     handle, temporary = tempfile.mkstemp(dir=path.parent)
@@ -806,3 +785,33 @@ def save_safely(state, path):
 
 def straight_into_it(state, path):
     torch.save(state, path)
+
+
+@chapter.exercise(
+    cases=lambda: [
+        Case("a state that fits", *_fitting()),
+        *(Case(label, *_fitting(**changed), "kept") for label, changed in _unfitting()),
+        Case("an empty state", _net(), {}, "kept"),
+        Case("the same names in another order", _net(), _reversed(_fitting()[1]), "order"),
+        *(
+            Case(f"the state in {dtype}", _net(), _converted(dtype), "dtypes")
+            for dtype in (torch.float64, torch.float16, torch.int64)
+        ),
+        Case("the model in float64", *_fitting(_net().double()), "dtypes"),
+        Case("a state from `state_dict()`", _net(), _net().state_dict()),
+        Case("two layers share a weight", *_fitting_tied()),
+        Case("a layer is frozen", *_fitting(_model(frozen=True))),
+        Case("other widths", *_fitting(_net(1, 7))),
+        Case("a model without tensors", nn.Sequential(nn.ReLU()), {}),
+        Case("a model without tensors, and a name", nn.ReLU(), {"a": torch.ones(1)}, "kept"),
+    ],
+    observe=_loading,
+)
+def load_or_leave(model, state):
+    """Load `state` whole and return True, or leave `model` alone and return False."""
+    try:
+        copy.deepcopy(model).load_state_dict(state)
+    except RuntimeError:
+        return False
+    model.load_state_dict(state)
+    return True

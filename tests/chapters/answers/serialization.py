@@ -1,4 +1,4 @@
-"""Answers to the exercises of this chapter."""
+"""Answers to the exercises of chapter 05."""
 
 from __future__ import annotations
 
@@ -757,7 +757,7 @@ WRONG = {
         ({**_TRAVELS, "limit": True, "eval mode": True}, "The mode is no tensor"),
         (_as(str, _TRAVELS), "a bool is expected, a str came"),
     ],
-    "accepted": [({**_ACCEPTED, "losses.mean()": True}, "It prints like a number")],
+    "accepted": [({**_ACCEPTED, "losses.mean()": True}, "asks for a function of NumPy")],
     "missing_piece": [
         ({**_PIECES, "D": "optimizer", "E": "random"}, "Run E does not lack the random state"),
         (dict.fromkeys("ABCDE", "optimizer"), "Run A does not lack the optimizer"),

@@ -1,0 +1,46 @@
+"""Chapter 05's training goes on in a new process as if nobody had interrupted it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.notebooks.cells import NOTEBOOKS, read
+from tools.run import clean_environment
+
+CELLS = ("imports", "digits", "new-net", "shuffled-batches", "new-run", "train", "capture-resume")
+TRUE = """
+run = new_run(seed=0, generator=torch.Generator())
+losses = train(run, steps=100, save_at=50, path="middle.pt")[50:]
+torch.save({"losses": losses, "end": capture(run)}, "true.pt")
+"""
+RESUMED = """
+state = torch.load("middle.pt", map_location="cpu")
+run = resume(state, generator=torch.Generator())
+torch.save({"losses": train(run, steps=50), "end": capture(run)}, "resumed.pt")
+assert not checkpoint.differences(torch.load("true.pt"), torch.load("resumed.pt"))
+"""
+
+
+def test_a_new_process_goes_on_to_the_bit(tmp_path):
+    cells = {cell.id: cell.source for cell in read(NOTEBOOKS / "05_serialization.ipynb").cells}
+    definitions = "\n\n".join(cells[name] for name in CELLS)
+    for end in (TRUE, RESUMED):
+        _run(f"{definitions}\n{end}", tmp_path)
+    losses = torch.load(tmp_path / "resumed.pt")["losses"]
+    assert len(losses) == 50 and losses[-1] < losses[0]
+
+
+def _run(program: str, folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=clean_environment(MPLBACKEND="agg", TUTORIAL_SCRATCH=str(folder)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
