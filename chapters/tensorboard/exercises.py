@@ -205,14 +205,16 @@ class SmallNet(nn.Sequential):
 def _small_net(kind=""):
     """A network whose first layer is "frozen", or gets no gradient from a "dead" ReLU.
 
-    Or its BatchNorm is in "eval" mode. Beside the frozen layer there is one that is not used, and
-    beside the dead one there are gradients already.
+    Or its BatchNorm is in "eval" mode. Beside the frozen layer there is one that is not used. That
+    one has gradients already, as all parameters beside the dead layer have.
     """
     torch.manual_seed(0)
     net = SmallNet()
     if kind == "frozen":
         net[1].requires_grad_(False)
         net[0].spare = nn.Linear(2, 2)
+        for parameter in net[0].spare.parameters():
+            parameter.grad = torch.ones_like(parameter)
     elif kind == "dead":
         nn.init.constant_(net[2].bias, -10.0)
         for parameter in net.parameters():
@@ -293,6 +295,71 @@ def train_epoch(model, batches, optimizer, writer, epoch):
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             writer.add_histogram(f"gradient/{name}", parameter.grad, step)
+
+
+# read_board and wrong_runs
+
+
+def six_runs(folder: Path) -> None:
+    """Log six made-up runs, ``run-a`` to ``run-f``, as a program would: every 10 steps.
+
+    The tags are ``loss/train``, ``loss/validation`` and ``rate``. One run has a bad batch, one a
+    rate that never falls, one overfits, and one measures its validation on the training data.
+    """
+    for number, letter in enumerate("abcdef"):
+        with SummaryWriter(Path(folder, f"run-{letter}")) as writer:
+            for step in range(0, 400, 10):
+                for tag, value in _made_up(letter, number, step).items():
+                    writer.add_scalar(tag, value, step)
+
+
+def _made_up(letter, number, step):
+    noise = 0.03 * math.sin(2.1 * step + number)
+    loss = 0.2 + 2.1 * math.exp(-step / (70 + 5 * number)) + noise
+    validation = loss + 0.15 + 0.03 * math.cos(1.3 * step + number)
+    if letter == "b":
+        validation += 0.004 * max(0, step - 120)
+    if letter == "f":
+        validation = loss
+    if letter == "d" and step == 230:
+        loss = 40.0
+    rate = 0.003 if letter == "c" else 0.0015 * (1 + math.cos(math.pi * step / 400))
+    return {"loss/train": loss, "loss/validation": validation, "rate": rate}
+
+
+@chapter.prediction
+def read_board():
+    import tempfile
+
+    from chapters.tensorboard.exercises import six_runs
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        six_runs(folder)
+        top = max(boards.scalars(folder, "loss/train"), key=lambda point: point.value)
+    return {"run": top.run, "step": top.step, "value": top.value}
+
+
+@chapter.prediction
+def wrong_runs():
+    import tempfile
+
+    from chapters.tensorboard.exercises import six_runs
+
+    found = {}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        six_runs(folder)
+        for run in boards.runs(folder):
+            tags = ("loss/train", "loss/validation", "rate")
+            train, validation, rate = (
+                [point.value for point in boards.scalars(folder, tag, run)] for tag in tags
+            )
+            if rate[0] == rate[-1]:
+                found["the rate never falls"] = run
+            if validation == train:
+                found["validation is the training data"] = run
+            if validation[-1] > 1.5 * min(validation):
+                found["it overfits"] = run
+    return found
 
 
 # smooth
@@ -484,58 +551,6 @@ def sweep(folder, rates):
     return losses
 
 
-# log_pr_curves
-
-
-def _logits(n, classes, knowledge, never=None):
-    """Random logits, higher by ``knowledge`` for the true class; one class is ``never`` chosen."""
-    noise = torch.randn(n, classes, generator=torch.Generator().manual_seed(classes))
-    logits = 1.5 * noise + knowledge * F.one_hot(_labels(n, classes), classes)
-    if never is not None:
-        logits[:, never] -= 20
-    return logits
-
-
-def _labels(n, classes):
-    return torch.arange(n) % classes
-
-
-def _curves_logged(answer, logits, labels, step):
-    with _folder() as folder:
-        with SummaryWriter(folder) as writer:
-            writer.add_scalar("the caller goes on", 1.0, 0)
-            answer(writer, logits, labels, step)
-            writer.add_scalar("the caller goes on", 1.0, 1)
-        rows, files = boards.pr_curves(folder), _files(folder)
-    yield "tags", sorted(row.tag for row in rows)
-    yield "steps", [row.step for row in rows]
-    yield "thresholds", sorted({len(row.precision) for row in rows})
-    counts = ("true_positives", "false_positives", "precision", "recall")
-    yield "curves", {row.tag: {n: getattr(row, n).tolist() for n in counts} for row in rows}
-    yield "open", len(files)
-    yield "as it was", [logits.clone(), labels.clone()]
-
-
-@chapter.exercise(
-    cases=lambda: [
-        Case("an untrained network", _logits(90, 3, 0.0), _labels(90, 3), 0),
-        Case("a network that has learned something", _logits(90, 3, 2.0), _labels(90, 3), 30),
-        Case("a class that is never predicted", _logits(90, 3, 1.0, never=2), _labels(90, 3), 7),
-        Case("a class that these labels do not hold", _logits(90, 3, 1.0), _labels(90, 2), 9),
-        Case("2 classes, 7 samples", _logits(7, 2, 1.0), _labels(7, 2), 4),
-        Case("12 classes", _logits(50, 12, 2.0), _labels(50, 12), 1),
-        Case("a single sample", _logits(1, 4, 1.0), _labels(1, 4), 2),
-        Case("logits about 1000", _logits(60, 3, 1.0) + 1000, _labels(60, 3), 3),
-    ],
-    observe=_curves_logged,
-)
-def log_pr_curves(writer, logits, labels, step):
-    """Log a precision-recall curve for each class."""
-    probabilities = logits.softmax(dim=1)
-    for c in range(logits.shape[1]):
-        writer.add_pr_curve(f"pr/{c}", labels == c, probabilities[:, c], step)
-
-
 # which
 
 
@@ -544,8 +559,8 @@ def five_runs(folder: Path) -> None:
 
     One is healthy. In one the two hidden layers are frozen, in one a hidden layer is dead from the
     start, one has far too small a learning rate, one far too large a one. The tags are ``loss``,
-    and ``weight/<layer>`` and ``gradient/<layer>`` for the layers ``first``, ``second`` and
-    ``last``. Weights are logged before the first epoch, too, as step 0.
+    ``weight/second`` and ``gradient/second``. Weights are logged before the first epoch, too, as
+    step 0.
     """
     rates = {"A": 1e-6, "B": 0.4, "C": 5.0, "D": 0.4, "E": 0.4}
     for name, rate in rates.items():
@@ -577,7 +592,7 @@ def _three_layers():
 def _train_and_log(model, rate, writer):
     optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     batches = _batches(*[32] * 16)
-    _log_layers(model, writer, 0)
+    _log_second(model, writer, 0)
     for epoch in range(1, 7):
         total = 0.0
         for images, labels in batches:
@@ -587,15 +602,14 @@ def _train_and_log(model, rate, writer):
             optimizer.step()
             total += loss.item() / len(batches)
         writer.add_scalar("loss", total, epoch)
-        _log_layers(model, writer, epoch)
+        _log_second(model, writer, epoch)
 
 
-def _log_layers(model, writer, step):
-    for name in ("first", "second", "last"):
-        weight = getattr(model, name).weight
-        writer.add_histogram(f"weight/{name}", weight, step)
-        if weight.grad is not None:
-            writer.add_histogram(f"gradient/{name}", weight.grad, step)
+def _log_second(model, writer, step):
+    weight = model.second.weight
+    writer.add_histogram("weight/second", weight, step)
+    if weight.grad is not None:
+        writer.add_histogram("gradient/second", weight.grad, step)
 
 
 @chapter.prediction
@@ -644,7 +658,11 @@ def _unseen_runs() -> dict[str, tuple[dict[str, bytes], dict[str, list[str]]]]:
         "stuck": {"decoder": _layer(), "small": _layer(n=10)},
     }
     sizes = {
-        "dead": {"5e-13": _layer(sizes=(5e-13, 0, 5e-13)), "zero": _layer(sizes=(0, 0, 0))},
+        "dead": {
+            "5e-13": _layer(sizes=(5e-13, 0, 5e-13)),
+            "-5e-13": _layer(sizes=(-5e-13, 0, -5e-13)),
+            "zero": _layer(sizes=(0, 0, 0)),
+        },
         "stuck": {
             "1e-8": _layer(sizes=(1e-8, 1e-8, 1e-8)),
             "1e-11": _layer(sizes=(1e-11, 1e-11, 1e-11)),
@@ -902,3 +920,56 @@ def best(folder):
     known = [point for point in points if point.value == point.value]  # nan is unlike itself
     top = max(known, key=lambda point: point.value)
     return top.run, top.step, top.value
+
+
+# log_pr_curves
+
+
+def _logits(n, classes, knowledge, never=None):
+    """Random logits, higher by ``knowledge`` for the true class; one class is ``never`` chosen."""
+    noise = torch.randn(n, classes, generator=torch.Generator().manual_seed(classes))
+    logits = 1.5 * noise + knowledge * F.one_hot(_labels(n, classes), classes)
+    if never is not None:
+        logits[:, never] -= 20
+    return logits
+
+
+def _labels(n, classes):
+    return torch.arange(n) % classes
+
+
+def _curves_logged(answer, logits, labels, step):
+    with _folder() as folder:
+        with SummaryWriter(folder) as writer:
+            writer.add_scalar("the caller goes on", 1.0, 0)
+            answer(writer, logits, labels, step)
+            writer.add_scalar("the caller goes on", 1.0, 1)
+        rows, files = boards.pr_curves(folder), _files(folder)
+    yield "tags", sorted(row.tag for row in rows)
+    yield "steps", [row.step for row in rows]
+    yield "thresholds", sorted({len(row.precision) for row in rows})
+    counts = ("true_positives", "false_positives", "precision", "recall")
+    yield "curves", {row.tag: {n: getattr(row, n).tolist() for n in counts} for row in rows}
+    yield "open", len(files)
+    yield "as it was", [logits.clone(), labels.clone()]
+
+
+@chapter.exercise(
+    cases=lambda: [
+        Case("an untrained network", _logits(90, 3, 0.0), _labels(90, 3), 0),
+        Case("a network that has learned something", _logits(90, 3, 2.0), _labels(90, 3), 30),
+        Case("a class that is never predicted", _logits(90, 3, 1.0, never=2), _labels(90, 3), 7),
+        Case("a class that these labels do not hold", _logits(90, 3, 1.0), _labels(90, 2), 9),
+        Case("2 classes, 7 samples", _logits(7, 2, 1.0), _labels(7, 2), 4),
+        Case("12 classes", _logits(50, 12, 2.0), _labels(50, 12), 1),
+        Case("a single sample", _logits(1, 4, 1.0), _labels(1, 4), 2),
+        Case("logits about 1000", _logits(60, 3, 1.0) + 1000, _labels(60, 3), 3),
+        Case("logits between 0 and 1", _logits(60, 3, 1.0).sigmoid(), _labels(60, 3), 5),
+    ],
+    observe=_curves_logged,
+)
+def log_pr_curves(writer, logits, labels, step):
+    """Log a precision-recall curve for each class."""
+    probabilities = logits.softmax(dim=1)
+    for c in range(logits.shape[1]):
+        writer.add_pr_curve(f"pr/{c}", labels == c, probabilities[:, c], step)

@@ -5,8 +5,10 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
+from torch.utils.tensorboard import SummaryWriter
 
-from chapters.tensorboard import explorer
+from chapters.tensorboard import explorer, pictures
 from helpers import boards
 
 WEIGHTS = [0.0, 0.3, 0.6, 0.9, 0.97]
@@ -60,3 +62,15 @@ def test_the_spike_fades_as_smoothing_grows(drawn):
         drawn(weight, 0.0).axes[0].lines[1].get_ydata()[explorer.SPIKE_AT] for weight in WEIGHTS
     ]
     assert tops[0] == explorer.SPIKE and tops == sorted(tops, reverse=True)
+
+
+def test_outlines_say_where_nothing_was_logged(tmp_path):
+    for run in ("frozen", "dead"):
+        with SummaryWriter(tmp_path / run) as writer:
+            writer.add_histogram("weight/a/b", torch.ones(3), 0)
+            if run == "dead":
+                writer.add_histogram("gradient/a/b", torch.zeros(3), 0)
+    figure = pictures.compare(tmp_path, ["frozen", "dead"], "a/b", "two runs")
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert texts == [[], [], ["none logged"], []]
+    plt.close(figure)

@@ -545,32 +545,27 @@ def fills_objects(folder):
     return {name: layer.state for name, layer in layers.items()}
 
 
-def wants_every_gradient(folder):
-    states = {}
-    for layer, rows in by_layer(folder).items():
-        tops = [largest(row) for row in rows["gradient"]]
-        share = moved(rows["weight"][0], rows["weight"][-1])
-        if not tops:
-            states[layer] = "frozen"
-        elif max(tops) <= 1e-12:
-            states[layer] = "dead"
-        else:
-            states[layer] = "stuck" if min(tops) > 1e-12 and share < 0.01 else "learning"
-    return states
+def _wants(of_tops):
+    """Says "stuck" only if that one of the gradients' largest values is not zero."""
+
+    def diagnose(folder):
+        states = {}
+        for layer, rows in by_layer(folder).items():
+            tops = [largest(row) for row in rows["gradient"]]
+            share = moved(rows["weight"][0], rows["weight"][-1])
+            if not tops:
+                states[layer] = "frozen"
+            elif max(tops) <= 1e-12:
+                states[layer] = "dead"
+            else:
+                states[layer] = "stuck" if of_tops(tops) > 1e-12 and share < 0.01 else "learning"
+        return states
+
+    return diagnose
 
 
-def wants_the_last_gradient(folder):
-    states = {}
-    for layer, rows in by_layer(folder).items():
-        tops = [largest(row) for row in rows["gradient"]]
-        share = moved(rows["weight"][0], rows["weight"][-1])
-        if not tops:
-            states[layer] = "frozen"
-        elif max(tops) <= 1e-12:
-            states[layer] = "dead"
-        else:
-            states[layer] = "stuck" if tops[-1] > 1e-12 and share < 0.01 else "learning"
-    return states
+wants_every_gradient = _wants(min)
+wants_the_last_gradient = _wants(lambda tops: tops[-1])
 
 
 def cuts_at_both_ends(tag):
