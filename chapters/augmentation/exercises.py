@@ -399,60 +399,6 @@ def cutmix(images, labels, classes, alpha=1.0):
     return pasted, targets
 
 
-def _quarters(n, c, height, width, classes):
-    images, labels = torch.randn(n, c, height, width), torch.randint(classes, (n,))
-    points = torch.stack([torch.randint(1, side, (n,)) for side in (height, width)], dim=1)
-    return images, labels, classes, points, torch.randint(n, (3, n))
-
-
-def _rolled(n):
-    return torch.stack([torch.arange(n).roll(shift) for shift in (1, 2, 3)])
-
-
-@chapter.exercise(
-    observe=_images_and_targets,
-    cases=lambda: [
-        Case(
-            "five images of 3×6×8, five classes",
-            torch.randn(5, 3, 6, 8),
-            torch.arange(5),
-            5,
-            _quarters(5, 3, 6, 8, 5)[3],
-            _rolled(5),
-        ),
-        Case(
-            "one class twice",
-            torch.randn(4, 1, 8, 9),
-            torch.tensor([0, 1, 1, 2]),
-            3,
-            _quarters(4, 1, 8, 9, 3)[3],
-            _rolled(4),
-        ),
-        Case("as many images as rows and columns", *_quarters(4, 3, 4, 4, 6)),
-        Case(
-            "points in the corners",
-            *_quarters(4, 1, 5, 7, 4)[:3],
-            torch.tensor([[0, 0], [0, 7], [5, 0], [5, 7]]),
-            _rolled(4),
-        ),
-        Case("one image", *_quarters(1, 3, 5, 4, 3)),
-        Case("nine images, ten classes", *_quarters(9, 1, 7, 5, 10)),
-    ],
-)
-def ricap(images, labels, classes, points, partners):
-    height, width = images.shape[-2:]
-    above = (torch.arange(height) < points[:, :1])[:, None, :, None]
-    left = (torch.arange(width) < points[:, 1:])[:, None, None, :]
-    masks = torch.stack([above & left, above & ~left, ~above & left, ~above & ~left]).float()
-    sources = torch.cat([torch.arange(len(images))[None], partners])
-    shares = masks.mean(dim=(2, 3, 4))
-    targets = F.one_hot(labels, classes).float()
-    return (
-        (masks * images[sources]).sum(dim=0),
-        (shares[:, :, None] * targets[sources]).sum(dim=0),
-    )
-
-
 def _large_and_torn():
     torn = torch.tensor([[60.0, 55.0, 0.0], [55.0, 60.0, 0.0], [57.0, 57.0, 0.0]])
     return torch.stack([torn, torn + 240], dim=1)
@@ -585,3 +531,57 @@ def augmix_loss(model, images, first, second, labels):
     logits = model(torch.cat([images, first, second])).chunk(3)
     loss = F.cross_entropy(logits[0], labels)
     return loss + 12 * augment.js_divergence(*logits)
+
+
+def _quarters(n, c, height, width, classes):
+    images, labels = torch.randn(n, c, height, width), torch.randint(classes, (n,))
+    points = torch.stack([torch.randint(1, side, (n,)) for side in (height, width)], dim=1)
+    return images, labels, classes, points, torch.randint(n, (3, n))
+
+
+def _rolled(n):
+    return torch.stack([torch.arange(n).roll(shift) for shift in (1, 2, 3)])
+
+
+@chapter.exercise(
+    observe=_images_and_targets,
+    cases=lambda: [
+        Case(
+            "five images of 3×6×8, five classes",
+            torch.randn(5, 3, 6, 8),
+            torch.arange(5),
+            5,
+            _quarters(5, 3, 6, 8, 5)[3],
+            _rolled(5),
+        ),
+        Case(
+            "one class twice",
+            torch.randn(4, 1, 8, 9),
+            torch.tensor([0, 1, 1, 2]),
+            3,
+            _quarters(4, 1, 8, 9, 3)[3],
+            _rolled(4),
+        ),
+        Case("as many images as rows and columns", *_quarters(4, 3, 4, 4, 6)),
+        Case(
+            "points in the corners",
+            *_quarters(4, 1, 5, 7, 4)[:3],
+            torch.tensor([[0, 0], [0, 7], [5, 0], [5, 7]]),
+            _rolled(4),
+        ),
+        Case("one image", *_quarters(1, 3, 5, 4, 3)),
+        Case("nine images, ten classes", *_quarters(9, 1, 7, 5, 10)),
+    ],
+)
+def ricap(images, labels, classes, points, partners):
+    height, width = images.shape[-2:]
+    above = (torch.arange(height) < points[:, :1])[:, None, :, None]
+    left = (torch.arange(width) < points[:, 1:])[:, None, None, :]
+    masks = torch.stack([above & left, above & ~left, ~above & left, ~above & ~left]).float()
+    sources = torch.cat([torch.arange(len(images))[None], partners])
+    shares = masks.mean(dim=(2, 3, 4))
+    targets = F.one_hot(labels, classes).float()
+    return (
+        (masks * images[sources]).sum(dim=0),
+        (shares[:, :, None] * targets[sources]).sum(dim=0),
+    )

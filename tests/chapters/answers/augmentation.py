@@ -1,4 +1,4 @@
-"""Answers to the exercises of this chapter."""
+"""Answers to the exercises of chapter 07."""
 
 from __future__ import annotations
 
