@@ -54,35 +54,6 @@ def _as(name, value):
     return observe
 
 
-def _scale_for(answer, classes, probability, name):
-    yield name, answer(classes, probability)
-
-
-@chapter.exercise(
-    cases=lambda: [
-        *(
-            Case(f"{classes} classes, probability {p}", classes, p, name)
-            for name, classes, p in (
-                ("scale", 3, 0.9),
-                ("scale", 2, 0.9),
-                ("scale", 10, 0.9),
-                ("scale", 4, 0.75),
-                ("scale", 1000, 0.5),
-                ("small", 2, 0.51),
-                ("small", 10, 0.12),
-                ("small", 100, 0.02),
-                ("large", 1000, 0.99),
-                ("large", 10_000, 0.99),
-            )
-        ),
-    ],
-    observe=_scale_for,
-)
-def least_scale(classes, probability):
-    other = -1 / (classes - 1)
-    return math.log((classes - 1) * probability / (1 - probability)) / (1 - other)
-
-
 def _values(result):
     """A copy of a tensor in float32, since no prompt asks for a dtype."""
     if not isinstance(result, torch.Tensor):
@@ -583,6 +554,35 @@ def equal_error_rate(scores, same):
         false_rejection = (~accepted)[same].float().mean().item()
         worst.append(max(false_acceptance, false_rejection))
     return min(worst)
+
+
+def _scale_for(answer, classes, probability, name):
+    yield name, answer(classes, probability)
+
+
+@chapter.exercise(
+    cases=lambda: [
+        *(
+            Case(f"{classes} classes, probability {p}", classes, p, name)
+            for name, classes, p in (
+                ("scale", 3, 0.9),
+                ("scale", 2, 0.9),
+                ("scale", 10, 0.9),
+                ("scale", 4, 0.75),
+                ("scale", 1000, 0.5),
+                ("small", 2, 0.51),
+                ("small", 10, 0.12),
+                ("small", 100, 0.02),
+                ("large", 1000, 0.99),
+                ("large", 10_000, 0.99),
+            )
+        ),
+    ],
+    observe=_scale_for,
+)
+def least_scale(classes, probability):
+    other = -1 / (classes - 1)
+    return math.log((classes - 1) * probability / (1 - probability)) / (1 - other)
 
 
 def _translations(n, features=6, seed=0):

@@ -1,291 +1,590 @@
-"""Are margins worth it? The heads of chapter 08 over many seeds, scales and two encoders.
+"""Does a margin help to tell whether two images show the same? Heads compared in verification.
 
-``python -m chapters.margin_losses.experiment`` runs it at full size and prints the tables;
-``--help`` lists its options. A seed decides the first weights and the batches, and in verification
-also which digits are trained on, the same for every head, so differences between heads are paired.
+``python -m chapters.margin_losses.experiment`` runs the whole protocol and writes ``results.json``
+beside this file; ``--help`` lists its options. The protocol:
+
+1. Two images are accepted as one class if the cosine of their features is large enough.
+2. Digits: trained on seven of the ten, tested on new images of these and of the other three.
+3. Characters, drawn in 16 faces of fonts: trained on 10, 40 or 160, tested on 60 never trained on.
+4. A seed decides the classes, the first weights and the batches, the same for every head.
+5. Every head has six settings. Each is trained with two seeds; the one with the lowest equal error
+   rate in validation is kept: on other images of the known digits, on 40 other characters.
+6. The kept setting is trained with ten other seeds, and tested once for each.
+7. Measured: equal error rate; share of same pairs accepted (TAR) at 1 % false acceptance (FAR); the
+   false acceptance at the threshold that gave 1 % in validation.
+8. Every head gets the same number of steps, the same Adam and, but for softmax, the same rate.
+9. A difference is taken seed by seed from the head without a margin that validation prefers.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+import datetime
+import functools
+import itertools
+import json
+import statistics
+import time
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
 
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from PIL import Image, ImageDraw, ImageFont
+from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from helpers import data, margins, runtime
+from helpers import data, margins, plots, runtime
 
-#: of (features, classes), a head that is called with features and labels
-MakesHead = Callable[[int, int], nn.Module]
-#: a row for each seed, a column for each measurement
+Images = Float[Tensor, "n 1 side side"]
+Labels = Int[Tensor, " n"]
+#: a row for each seed, a column for each of a task's columns
 Results = Mapping[str, Float[Tensor, "seeds columns"]]
 
-EPOCHS, BATCH, RATE = 20, 128, 0.01
-SCALES = (2.5, 5.0, 10.0, 20.0, 40.0)
-KNOWN = 7  # digits to train on in verification; the other three are never seen
-WARMUP = 60  # steps
-RISES_TO = 14.0  # a scale that rises from 1: about the lengths at which softmax itself arrives
+FEATURES = 32
+BATCH = 64
+RATE = 0.01
+CHOOSING_SEEDS = (100, 101)
+KNOWN = 7  # digits
+IMAGES = 6400  # of characters, to train on
+WARMUP = 0.2  # of the steps, in which a margin rises
+RISE = 0.9  # of the steps, in which a scale rises from 1
+MEASURES = ("equal error rate", "TAR at 1 % FAR", "FAR at validation's threshold")
+SHIPPED = Path(__file__).with_name("results.json")
 
 
-class Softmax(nn.Linear):
-    """A linear layer without a bias that is called as the other heads are."""
+@dataclass(frozen=True)
+class Size:
+    """How much is trained: so many steps, with an encoder of this width."""
 
-    def __init__(self, features: int, classes: int):
-        super().__init__(features, classes, bias=False)
-
-    def forward(
-        self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n classes"]:
-        return super().forward(features)
+    steps: int
+    width: int
 
 
-def heads(scale: float = 20.0) -> dict[str, MakesHead]:
-    """Every head of the chapter, those with a scale at this one."""
-    return {
-        "softmax": Softmax,
-        "L2-softmax": partial(margins.L2Softmax, scale=scale),
-        "cosine": partial(margins.CosineHead, scale=scale),
-        "CosFace": partial(margins.CosFace, scale=scale, margin=0.35),
-        "ArcFace": partial(margins.ArcFace, scale=scale, margin=0.5),
-    }
+FULL = Size(steps=600, width=64)
 
 
-def mlp(features: int) -> nn.Module:
-    """The chapter's encoder."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(64, 128),
-        nn.BatchNorm1d(128),
-        nn.ReLU(),
-        nn.Linear(128, 128),
-        nn.BatchNorm1d(128),
-        nn.ReLU(),
-        nn.Linear(128, features),
-    )
+@dataclass(frozen=True)
+class Setting:
+    """A head's scale, where it has one, its margin, and the rate of Adam."""
+
+    scale: float = 0.0
+    margin: float = 0.0
+    rate: float = RATE
 
 
-def cnn(features: int) -> nn.Module:
-    """Two convolutions and a linear layer."""
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1),
-        nn.BatchNorm2d(16),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(512, features),
-    )
+# The heads ----------------------------------------------------------------------------------------
 
 
-def train(
-    encoder: nn.Module,
-    head: nn.Module,
-    x: Float[Tensor, "n 1 8 8"],
-    y: Int[Tensor, " n"],
-    epochs: int = EPOCHS,
-    warmup: int = WARMUP,
-    scale_rises: bool = False,
-) -> None:
-    """Train both with Adam and a one-cycle rate, the margin raised over ``warmup`` steps.
+# Several runs are trained at once, as a stack: the first dimension of every tensor is the run.
 
-    With a ``warmup`` of 0 the margin is whole from the start. With ``scale_rises`` the head's scale
-    rises from 1 in nine tenths of the training. Leaves the encoder in eval mode.
+Stack = Float[Tensor, "runs n features"]
+
+
+def logits(
+    name: str,
+    x: Stack,
+    labels: Int[Tensor, "runs n"],
+    head: Mapping[str, Tensor],
+    scale: Float[Tensor, "runs 1 1"],
+    margin: float,
+) -> Float[Tensor, "runs n classes"]:
+    """What the head of this name makes of features; ``margin`` is on each row's own class."""
+    if name == "softmax":
+        return x @ head["weight"].mT
+    if name == "L2-softmax":
+        return scale * margins.directions(x) @ head["weight"].mT + head["bias"]
+    if name == "cosine, learned":
+        scale = head["log_scale"].exp().clamp(max=100)  # as in CLIP
+    cosine = margins.directions(x) @ margins.directions(head["weight"]).mT
+    if name in TARGETS:
+        own = labels.unsqueeze(2)
+        cosine = cosine.scatter(2, own, TARGETS[name](cosine.gather(2, own), margin))
+    return scale * cosine
+
+
+TARGETS = {"CosFace": margins.cosface_target, "ArcFace": margins.arcface_target}
+
+
+def contrastive(
+    x: Stack, labels: Int[Tensor, "runs n"], scale: Float[Tensor, "runs 1 1"] | float
+) -> Float[Tensor, " runs"]:
+    """The supervised contrastive loss; it has no class weights. The scale is 1 / temperature.
+
+    Khosla et al., "Supervised Contrastive Learning" (2020), equation 2.
     """
-    optimizer = torch.optim.Adam([*encoder.parameters(), *head.parameters()])
-    steps = epochs * math.ceil(len(x) / BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    warmups = []
-    if warmup > 0 and getattr(head, "margin", 0) > 0:
-        warmups.append(margins.Warmup(head, warmup))
-    if scale_rises:
-        warmups.append(margins.Warmup(head, math.ceil(0.9 * steps), "scale", 1.0))
-    encoder.train()
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x), device=x.device).split(BATCH):
-            loss = F.cross_entropy(head(encoder(x[rows]), y[rows]), y[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            for one in warmups:
-                one.step()
-    encoder.eval()
+    x = F.normalize(x, dim=-1)
+    itself = torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    log_shares = (scale * x @ x.mT).masked_fill(itself, -1e9).log_softmax(dim=2)
+    same = (labels[:, :, None] == labels[:, None, :]) & ~itself
+    partners = same.sum(dim=2)
+    each = -(log_shares * same).sum(dim=2) / partners.clamp(min=1)
+    return each.sum(dim=1) / (partners > 0).sum(dim=1)
 
 
-# The classes in few dimensions --------------------------------------------------------------------
-
-#: degrees within a class, degrees to the nearest class, per cent of the test digits right
-GEOMETRY = ("within", "between", "accuracy")
-
-
-def geometry(
-    make: MakesHead,
-    seeds: Sequence[int],
-    features: int = 3,
-    classes: int = 10,
-    epochs: int = EPOCHS,
-    warmup: int = WARMUP,
-    scale_rises: bool = False,
-) -> Float[Tensor, "seeds columns"]:
-    """``GEOMETRY`` of the test digits below ``classes``, for features of so many dimensions."""
-    digits = _digits()
-    train_rows, test_rows = digits.y_train < classes, digits.y_test < classes
-    found = []
-    for seed in seeds:
-        runtime.seed(seed)
-        encoder, head = _made(mlp, make, features, classes)
-        x, y = digits.x_train[train_rows], digits.y_train[train_rows]
-        train(encoder, head, x, y, epochs, warmup, scale_rises)
-        labels = digits.y_test[test_rows]
-        with torch.no_grad():
-            embedded = encoder(digits.x_test[test_rows])
-            right = (head(embedded).argmax(dim=1) == labels).float().mean().item()
-        found.append([*margins.class_angles(embedded, labels), 100 * right])
-    return torch.tensor(found)
+SCALES = (2.0, 3.0, 5.0, 8.0, 13.0, 20.0)
+#: the six settings of each head, among which validation chooses
+SETTINGS: dict[str, list[Setting]] = {
+    "softmax": [Setting(rate=rate) for rate in (0.001, 0.002, 0.004, 0.008, 0.015, 0.03)],
+    "L2-softmax": [Setting(scale) for scale in SCALES],
+    "cosine": [Setting(scale) for scale in SCALES],
+    "cosine, rising": [Setting(scale) for scale in (5.0, 8.0, 13.0, 20.0, 30.0, 45.0)],
+    "cosine, learned": [Setting(scale) for scale in (1.0, 2.0, 3.0, 5.0, 10.0, 20.0)],
+    "CosFace": [Setting(s, m) for m in (0.15, 0.35) for s in (3.0, 8.0, 20.0)],
+    "ArcFace": [Setting(s, m) for m in (0.2, 0.5) for s in (3.0, 8.0, 20.0)],
+    "contrastive": [Setting(scale) for scale in SCALES],
+}
+WITHOUT_MARGIN = ("cosine", "cosine, rising", "cosine, learned")
 
 
-# The same digit, or not? --------------------------------------------------------------------------
-
-#: equal error rates in per cent
-VERIFICATION = ("known", "unknown")
+# The tasks: what is trained on, chosen by and tested on -------------------------------------------
 
 
-def verification(
-    make: MakesHead | None,
-    seeds: Sequence[int],
-    make_encoder: Callable[[int], nn.Module] = mlp,
-    features: int = 32,
-    epochs: int = EPOCHS,
-) -> Float[Tensor, "seeds columns"]:
-    """Equal error rates over all pairs of test digits, of known classes and of unknown ones.
+class Task(NamedTuple):
+    """``batch`` gives images and labels to train on; the others are images and labels."""
 
-    Each seed draws ``KNOWN`` digits; their training rows are all that is trained on. Without a
-    head (None) the pixels themselves are compared.
-    """
-    digits = _digits()
-    found = []
-    for seed in seeds:
-        known = known_digits(seed).to(digits.y_test.device)
-        test_rows = torch.isin(digits.y_test, known)
-        vectors = digits.x_test.flatten(1)
-        if make is not None:
-            vectors = _trained_on(known, make, make_encoder, features, seed, epochs)
-        found.append(
-            [100 * _error_rate(vectors, digits.y_test, rows) for rows in (test_rows, ~test_rows)]
-        )
-    return torch.tensor(found)
+    classes: int
+    batch: Callable[[Generator], tuple[Images, Labels]]
+    validation: tuple[Images, Labels]
+    tests: dict[str, tuple[Images, Labels]]
+
+
+@functools.lru_cache(maxsize=12)
+def digits_task(seed: int) -> Task:
+    """Seven digits to train on; new images of them, and images of the other three."""
+    digits = data.digits(held_out=0.5)
+    known = known_digits(seed)
+    train, val, test = (torch.isin(y, known) for y in (digits.y_train, digits.y_val, digits.y_test))
+    x, y = digits.x_train[train], torch.searchsorted(known, digits.y_train[train])
+
+    def batch(generator: Generator) -> tuple[Images, Labels]:
+        rows = torch.randint(len(x), (BATCH,), generator=generator)
+        return x[rows], y[rows]
+
+    return Task(
+        KNOWN,
+        batch,
+        (digits.x_val[val], digits.y_val[val]),
+        {
+            "known": (digits.x_test[test], digits.y_test[test]),
+            "unknown": (digits.x_test[~test], digits.y_test[~test]),
+        },
+    )
 
 
 def known_digits(seed: int) -> Int[Tensor, " known"]:
     """The digits that a seed draws for training, in order."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(10, generator=generator)[:KNOWN].sort().values
+    return _draw(10, seed)[:KNOWN].sort().values
 
 
-def _trained_on(
-    known: Int[Tensor, " known"],
-    make: MakesHead,
-    make_encoder: Callable[[int], nn.Module],
-    features: int,
-    seed: int,
-    epochs: int,
-) -> Float[Tensor, "n features"]:
-    """The test digits' features, of an encoder that was trained on the known digits."""
-    digits = _digits()
-    rows = torch.isin(digits.y_train, known)
-    numbers = torch.searchsorted(known, digits.y_train[rows])
-    runtime.seed(seed)
-    encoder, head = _made(make_encoder, make, features, len(known))
-    train(encoder, head, digits.x_train[rows], numbers, epochs)
-    with torch.no_grad():
-        return encoder(digits.x_test)
+@functools.lru_cache(maxsize=12)
+def characters_task(seed: int, classes: int) -> Task:
+    """6,400 images of so many characters to train on, and images of 60 others to test on."""
+    shapes = glyphs()
+    # The same 40 to choose by for every seed, so none of the others was ever chosen by.
+    order = _draw(len(shapes), 0)
+    choosing, rest = order[:40], order[40:]
+    rest = rest[_draw(len(rest), seed)]
+    test, train = rest[:60], rest[60 : 60 + classes]
+
+    def images(
+        characters: Int[Tensor, " classes"], each: int, stream: int
+    ) -> tuple[Images, Labels]:
+        labels = torch.arange(len(characters)).repeat_interleave(each)
+        generator = torch.Generator().manual_seed(1000 * stream + seed)
+        return looks(shapes[characters[labels]], generator), labels
+
+    each = IMAGES // classes
+    x, _ = images(train, each, 0)
+
+    def batch(generator: Generator) -> tuple[Images, Labels]:
+        # Each drawn class twice: the contrastive loss needs partners, and all heads get the same.
+        labels = torch.randint(classes, (BATCH // 2,), generator=generator).repeat(2)
+        return x[labels * each + torch.randint(each, (BATCH,), generator=generator)], labels
+
+    return Task(classes, batch, images(choosing, 20, 1), {"never seen": images(test, 20, 2)})
 
 
-def _error_rate(
-    vectors: Float[Tensor, "n features"], labels: Int[Tensor, " n"], rows: Bool[Tensor, " n"]
-) -> float:
-    return margins.equal_error_rate(*margins.pair_scores(vectors[rows], labels[rows]))
+TASKS: dict[str, Callable[[int], Task]] = {
+    "7 digits": digits_task,
+    "10 characters": functools.partial(characters_task, classes=10),
+    "40 characters": functools.partial(characters_task, classes=40),
+    "160 characters": functools.partial(characters_task, classes=160),
+}
 
 
-# Tables -------------------------------------------------------------------------------------------
+def columns(task: str) -> list[str]:
+    """What is measured in a task, in per cent."""
+    kinds = ("known", "unknown") if task == "7 digits" else ("never seen",)
+    return [f"{kind}: {measure}" for kind in kinds for measure in MEASURES]
 
 
-def table(results: Results, columns: Sequence[str], base: str) -> Iterator[str]:
-    """Lines of mean ± spread over the seeds, and of the paired difference from ``base``."""
-    width = max(map(len, results))
-    yield f"{'':{width}}  " + "  ".join(f"{f'{c} (against {base})':>30}" for c in columns)
-    for name, values in results.items():
-        gap = values - results[base]
-        cells = (
-            f"{m:.1f} ± {s:.1f} ({dm:+.1f} ± {ds:.1f})"
-            for m, s, dm, ds in zip(
-                values.mean(0), values.std(0), gap.mean(0), gap.std(0), strict=True
-            )
+FACES = (
+    *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
+    *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *(f"STIXGeneral{style}" for style in ("", "Bol", "Italic", "BolIta")),
+)
+GLYPH = 24  # pixels of a character before it is turned and made smaller
+SIDE = 16  # pixels of an image
+
+
+@functools.cache
+def glyphs() -> Float[Tensor, "characters faces glyph glyph"]:
+    """Letters and numbers of Latin, Greek and Cyrillic in every face, none like another.
+
+    A character whose images have a mean cosine above 0.85 with those of one before it is left out:
+    A is in three alphabets, and o is a small O.
+    """
+    known = set.intersection(*(set(FT2Font(file).get_charmap()) for file in _font_files()))
+    letters = (chr(code) for code in sorted(known) if code < 0x500)
+    kept, directions = [], []
+    for shapes in drawn("".join(c for c in letters if unicodedata.category(c)[0] in "LN")):
+        direction = F.normalize(shapes.flatten(1))
+        alike = [(direction * other).sum(dim=1).mean() for other in directions]
+        if max(alike, default=0) < 0.85:
+            kept.append(shapes)
+            directions.append(direction)
+    return torch.stack(kept)
+
+
+def drawn(characters: str) -> Float[Tensor, "characters faces glyph glyph"]:
+    """Each character in every face, as large as its square."""
+    fonts = [ImageFont.truetype(file, 64) for file in _font_files()]
+    return torch.stack([torch.stack([_drawn(c, font) for font in fonts]) for c in characters])
+
+
+def looks(shapes: Float[Tensor, "n faces glyph glyph"], generator: Generator) -> Images:
+    """An image of each character: in a random face, size and place, turned a little, with noise."""
+    n, faces = shapes.shape[:2]
+    face = torch.randint(faces, (n,), generator=generator)
+    turn, size, right, down = torch.rand(4, n, generator=generator) * 2 - 1
+    angle, zoom = 0.2 * turn, 1.35 + 0.2 * size  # radians; the square by the character
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    rows = [cos, -sin, 0.15 * right, sin, cos, 0.15 * down]
+    theta = torch.stack(rows, dim=1).view(n, 2, 3)
+    grid = F.affine_grid(theta, [n, 1, SIDE, SIDE], align_corners=False)
+    images = F.grid_sample(shapes[torch.arange(n), face, None], grid, align_corners=False)
+    return images + 0.2 * torch.randn(images.shape, generator=generator)
+
+
+# Training and measuring ---------------------------------------------------------------------------
+
+
+def encoder(width: int, pixels: int) -> nn.Module:
+    """The chapter's encoder: three linear layers."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(pixels, width),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.BatchNorm1d(width),
+        nn.ReLU(),
+        nn.Linear(width, FEATURES),
+    )
+
+
+class Run(NamedTuple):
+    """What one training is made of."""
+
+    setting: Setting
+    task: Task
+    seed: int
+
+
+class Encoders(nn.Module):
+    """Encoders as a stack, each as ``encoder`` makes it; called with images ``(runs, n, …)``."""
+
+    def __init__(self, models: Sequence[nn.Module]):
+        super().__init__()
+        parameters, buffers = torch.func.stack_module_state(list(models))
+        self.parts = nn.ParameterDict({_name(n): p.detach() for n, p in parameters.items()})
+        self.running = {_name(name): buffer for name, buffer in buffers.items()}
+
+    def forward(self, x: Float[Tensor, "runs n *image"]) -> Stack:
+        x = x.flatten(2)
+        for layer in ("1", "4"):
+            x = F.relu(self._normalised(self._linear(x, layer), str(int(layer) + 1)))
+        return self._linear(x, "7")
+
+    def _linear(
+        self, x: Float[Tensor, "runs n inputs"], layer: str
+    ) -> Float[Tensor, "runs n outputs"]:
+        weight, bias = self.parts[f"weight{layer}"], self.parts[f"bias{layer}"]
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+
+    def _normalised(self, x: Stack, layer: str) -> Stack:
+        """BatchNorm sees each run's features as columns of their own."""
+        runs, n, features = x.shape
+        columns = F.batch_norm(
+            x.transpose(0, 1).reshape(n, -1),
+            self.running[f"running_mean{layer}"].view(-1),
+            self.running[f"running_var{layer}"].view(-1),
+            self.parts[f"weight{layer}"].view(-1),
+            self.parts[f"bias{layer}"].view(-1),
+            training=self.training,
         )
-        yield f"{name:{width}}  " + "  ".join(f"{cell:>30}" for cell in cells)
+        return columns.view(n, runs, features).transpose(0, 1)
+
+
+def train(name: str, runs: Sequence[Run], size: Size) -> Encoders:
+    """Encoders, each trained with a head on its task; the global random generators are left alone.
+
+    The runs have one margin and one rate; the number of classes is the same in all tasks.
+    """
+    device, classes = runtime.device(), runs[0].task.classes
+    generators, models, weights = [], [], []
+    for run in runs:
+        batches, first = np.random.SeedSequence(run.seed).generate_state(2).tolist()
+        generators.append(torch.Generator().manual_seed(batches))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(first)
+            models.append(encoder(size.width, run.task.validation[0][0].numel()))
+            weights.append(nn.init.xavier_uniform_(torch.empty(classes, FEATURES)))
+    scale = torch.tensor([run.setting.scale for run in runs], device=device).view(-1, 1, 1)
+    head = {"weight": torch.stack(weights).to(device).requires_grad_()}
+    if name == "L2-softmax":
+        head["bias"] = torch.zeros(len(runs), 1, classes, device=device, requires_grad=True)
+    if name == "cosine, learned":
+        head["log_scale"] = scale.log().requires_grad_()
+    stack = Encoders([model.to(device) for model in models])
+    (margin,) = {run.setting.margin for run in runs}
+    (rate,) = {run.setting.rate for run in runs}
+    optimizer = torch.optim.Adam([*stack.parameters(), *head.values()])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=size.steps)
+    for step in range(size.steps):
+        drawn = [run.task.batch(own) for run, own in zip(runs, generators, strict=True)]
+        x, y = (torch.stack(part).to(device) for part in zip(*drawn, strict=True))
+        share = step / size.steps
+        scale_now = 1 + min(share / RISE, 1) * (scale - 1) if name == "cosine, rising" else scale
+        if name == "contrastive":
+            losses = contrastive(stack(x), y, scale)
+        else:
+            found = logits(name, stack(x), y, head, scale_now, min(share / WARMUP, 1) * margin)
+            losses = F.cross_entropy(found.mT, y, reduction="none").mean(dim=1)
+        optimizer.zero_grad()
+        losses.sum().backward()  # the runs share no parameter, so each gets its own slopes
+        optimizer.step()
+        schedule.step()
+    return stack.eval()
+
+
+def _name(parameter: str) -> str:
+    """``weight1`` for ``1.weight``: a ParameterDict allows no dots."""
+    layer, _, kind = parameter.partition(".")
+    return kind + layer
+
+
+@torch.no_grad()
+def encoded(stack: Encoders, images: Sequence[Tensor]) -> list[Tensor]:
+    """The features of each run's own images, which may be more or fewer."""
+    padded = nn.utils.rnn.pad_sequence(list(images), batch_first=True)
+    features = stack(padded.to(runtime.device())).cpu()
+    return [rows[: len(own)] for rows, own in zip(features, images, strict=True)]
+
+
+def measures(
+    in_validation: Tensor, labels: Tensor, in_test: Sequence[tuple[Tensor, Tensor]]
+) -> list[float]:
+    """The columns of a task, in per cent, of features and labels in validation and each test."""
+    scores, same = margins.pair_scores(in_validation, labels)
+    threshold = scores[~same].quantile(0.99)
+    found = []
+    for features, labels in in_test:
+        scores, same = margins.pair_scores(features, labels)
+        false, true = margins.roc(scores, same)
+        found += [
+            margins.equal_error_rate(scores, same),
+            torch.where(false <= 0.01, true, 0.0).max().item(),
+            (scores[~same] > threshold).float().mean().item(),
+        ]
+    return [100 * rate for rate in found]
+
+
+def choose(
+    name: str, task: str, among: Sequence[Setting], size: Size
+) -> tuple[Setting, dict[Setting, float]]:
+    """The setting with the lowest equal error rate in validation, and that of each, in per cent."""
+    found: dict[Setting, list[float]] = {}
+    for _, group in itertools.groupby(among, key=lambda setting: (setting.rate, setting.margin)):
+        runs = [Run(s, TASKS[task](seed), seed) for s in group for seed in CHOOSING_SEEDS]
+        features = encoded(train(name, runs, size), [run.task.validation[0] for run in runs])
+        for run, rows in zip(runs, features, strict=True):
+            scores = margins.pair_scores(rows, run.task.validation[1])
+            found.setdefault(run.setting, []).append(100 * margins.equal_error_rate(*scores))
+    means = {setting: statistics.mean(rates) for setting, rates in found.items()}
+    return min(means, key=means.__getitem__), means
+
+
+def tested(
+    name: str, task: str, setting: Setting, seeds: Sequence[int], size: Size
+) -> Float[Tensor, "seeds columns"]:
+    """The columns of a head at a setting, a row for each seed; ``"pixels"`` are not trained."""
+    runs = [Run(setting, TASKS[task](seed), seed) for seed in seeds]
+    stack = None if name == "pixels" else train(name, runs, size)
+
+    def features(parts: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        images = [x for x, _ in parts]
+        found = [x.flatten(1) for x in images] if stack is None else encoded(stack, images)
+        return [(x, y) for x, (_, y) in zip(found, parts, strict=True)]
+
+    in_validation = features([run.task.validation for run in runs])
+    kinds = [features([run.task.tests[kind] for run in runs]) for kind in runs[0].task.tests]
+    rows = zip(in_validation, zip(*kinds, strict=True), strict=True)
+    return torch.tensor([measures(*validation, tests) for validation, tests in rows])
+
+
+# The whole protocol -------------------------------------------------------------------------------
+
+
+def measured(job: tuple[str, str], seeds: int, size: Size) -> dict:
+    """One head's part of a task in ``results.json``: what was chosen, and its columns."""
+    runtime.threads(1)
+    task, name = job
+    start = time.process_time()
+    part = {}
+    setting = Setting()
+    if name != "pixels":
+        setting, found = choose(name, task, SETTINGS[name], size)
+        part = {
+            **asdict(setting),
+            "validation": round(found[setting], 2),
+            "of each setting": [round(rate, 2) for rate in found.values()],
+        }
+    rows = tested(name, task, setting, range(seeds), size)
+    part["columns"] = [[round(rate, 2) for rate in row] for row in rows.tolist()]
+    return {**part, "seconds": round(time.process_time() - start)}
+
+
+def shipped(path: Path = SHIPPED) -> tuple[dict, dict[str, dict[str, Tensor]]]:
+    """What ``results.json`` says of the run, and of each task the columns of each head."""
+    said = json.loads(path.read_text("utf-8"))
+    results = {
+        task: {name: torch.tensor(part["columns"]) for name, part in heads.items()}
+        for task, heads in said["tasks"].items()
+    }
+    return said, results
+
+
+def base(heads: Mapping[str, dict]) -> str:
+    """The cosine head without a margin that does best in validation."""
+    return min(WITHOUT_MARGIN, key=lambda name: heads[name]["validation"])
+
+
+def standard_error(values: Float[Tensor, "seeds ..."]) -> Tensor:
+    return values.std(dim=0) / len(values) ** 0.5
+
+
+def table(said: dict, results: Mapping[str, Results]) -> str:
+    """Every task's columns as text: mean ± standard error (and its difference from the base)."""
+    lines = []
+    for task, heads in results.items():
+        compared = base(said["tasks"][task])
+        lines.append(f"\nTrained on {task}; in brackets, the difference from {compared!r}")
+        lines.append(" " * 31 + "".join(f"{column:>38}" for column in columns(task)))
+        for name, values in heads.items():
+            part = said["tasks"][task][name]
+            setting = ", ".join(
+                f"{part[key]:g}" for key in ("scale", "margin", "rate") if key in part
+            )
+            gap = values - heads[compared]
+            cells = (
+                f"{m:.2f} ± {e:.2f} ({d:+.2f} ± {de:.2f})"
+                for m, e, d, de in zip(
+                    values.mean(0),
+                    standard_error(values),
+                    gap.mean(0),
+                    standard_error(gap),
+                    strict=True,
+                )
+            )
+            lines.append(f"{name:16}{setting:15}" + "".join(f"{cell:>38}" for cell in cells))
+    return "\n".join(lines)
+
+
+def draw(said: dict, results: Mapping[str, Results], panels: Sequence[tuple[str, int]]) -> Figure:
+    """A panel for each task and column: the mean of every head, and two standard errors."""
+    heads = [name for name in results[panels[0][0]] if name != "pixels"]
+    figure, axes = plt.subplots(1, len(panels), figsize=(9.6, 3.4), sharey=True)
+    for one, (task, column) in zip(axes, panels, strict=True):
+        for place, name in enumerate(heads):
+            values = results[task][name][:, column]
+            error = 2 * standard_error(values).item()
+            colour = plots.COLOURS[1 if name in TARGETS else 0]
+            one.errorbar(values.mean(), place, xerr=error, fmt="o", color=colour, capsize=3)
+        compared = results[task][base(said["tasks"][task])][:, column].mean()
+        one.axvline(compared, color="#999999", linewidth=0.8)
+        kind, _, measure = columns(task)[column].partition(": ")
+        one.set_title(f"{task}, {kind}", loc="center", size=11)
+        one.set(xlabel=f"{measure} (%)", ylim=(len(heads) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(heads)), heads)
+    return figure
+
+
+def _draw(n: int, seed: int) -> Int[Tensor, " n"]:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+
+
+def _font_files() -> list[str]:
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return [str(folder / f"{face}.ttf") for face in FACES]
+
+
+def _drawn(character: str, font: ImageFont.FreeTypeFont) -> Float[Tensor, "glyph glyph"]:
+    """A character in the middle of a square that it fills from side to side or top to bottom."""
+    paper = Image.new("L", (192, 192))
+    ImageDraw.Draw(paper).text((48, 48), character, fill=255, font=font)
+    ink = paper.crop(paper.getbbox())
+    square = Image.new("L", (max(ink.size),) * 2)
+    square.paste(ink, ((square.width - ink.width) // 2, (square.height - ink.height) // 2))
+    small = np.array(square.resize((GLYPH, GLYPH), Image.Resampling.BOX))
+    return torch.from_numpy(small).float() / 255
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print all tables."""
+    """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m chapters.margin_losses.experiment", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--seeds", type=int, default=10, help="runs of each kind (10)")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help=f"of each run ({EPOCHS})")
+    parser.add_argument("--seeds", type=int, default=10, help="how many to test with (10)")
+    for name, default in asdict(FULL).items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"(default {default})")
+    parser.add_argument("--processes", type=int, default=2, help="at the same time (default 2)")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="(default results.json here)")
     options = parser.parse_args(arguments)
     if options.seeds < 2:
-        parser.error("--seeds must be at least 2: a spread needs two runs")
-    runtime.threads(1)
-    seeds = range(options.seeds)
-    run = partial(geometry, seeds=seeds, epochs=options.epochs)
-
-    print(f"Mean ± standard deviation over {options.seeds} seeds.")
-    print("In brackets: the same of the difference between runs of the same seed.\n")
-    print("Three features, ten digits: degrees within and between classes, accuracy in per cent")
-    sphere = {"softmax": run(Softmax)}
-    for scale in SCALES:
-        for name, make in heads(scale).items():
-            if name != "softmax":
-                sphere[f"{name}, scale {scale:g}"] = run(make)
-    held = heads(RISES_TO)["cosine"]
-    sphere[f"cosine, scale {RISES_TO:g}"] = run(held)
-    sphere[f"cosine, scale 1 to {RISES_TO:g}"] = run(held, scale_rises=True)
-    for name in ("CosFace", "ArcFace"):
-        sphere[f"{name}, scale 20, no warm-up"] = run(heads()[name], warmup=0)
-    print(*table(sphere, GEOMETRY, "softmax"), sep="\n")
-
-    for classes in (5, 10):
-        print(f"\nTwo features, {classes} digits, scale 20")
-        flat = partial(run, features=2, classes=classes)
-        circle = {n: flat(make) for n, make in heads().items()}
-        circle[f"cosine, scale 1 to {RISES_TO:g}"] = flat(held, scale_rises=True)
-        print(*table(circle, GEOMETRY, "softmax"), sep="\n")
-
-    for encoder in (mlp, cnn):
-        print(f"\nVerification, {encoder.__name__} encoder: equal error rate in per cent")
-        rates = {"pixels": verification(None, seeds)}
-        for name, make in heads().items():
-            rates[name] = verification(make, seeds, encoder, epochs=options.epochs)
-        print(*table(rates, VERIFICATION, "softmax"), sep="\n")
-
-
-def _digits() -> data.Split:
-    device = runtime.device()
-    return data.Split(*(part.to(device) for part in data.digits()))
-
-
-def _made(
-    make_encoder: Callable[[int], nn.Module], make: MakesHead, features: int, classes: int
-) -> tuple[nn.Module, nn.Module]:
-    device = runtime.device()
-    head = make(features, classes).to(device)
-    return make_encoder(features).to(device), head
+        parser.error(f"--seeds is {options.seeds}: a spread needs at least 2")
+    size = Size(options.steps, options.width)
+    print(f"{size}, {options.seeds} seeds", flush=True)
+    jobs = [*itertools.product(TASKS, ("pixels", *SETTINGS))]
+    work = functools.partial(measured, seeds=options.seeds, size=size)
+    tasks: dict[str, dict] = {task: {} for task in TASKS}
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        for (task, name), part in zip(jobs, pool.map(work, jobs), strict=True):
+            tasks[task][name] = part
+            print(f"{task}, {name}: {part['seconds']} s", flush=True)
+    said = {
+        "command": f"python -m chapters.margin_losses.experiment --seeds {options.seeds}",
+        "date": datetime.date.today().isoformat(),
+        "torch": torch.__version__.partition("+")[0],
+        "matplotlib": matplotlib.__version__,
+        "size": asdict(size),
+        "characters": len(glyphs()),
+        "tasks": tasks,
+    }
+    options.out.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+    print(table(*shipped(options.out)))
 
 
 if __name__ == "__main__":

@@ -1,75 +1,221 @@
-"""The full-size experiment of chapter 08: it repeats, pairs its seeds, and holds classes back."""
+"""The experiment of chapter 08 compares like with like, and its command tells what it found."""
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from torch.nn import functional as F
 
 from chapters.margin_losses import experiment
 from helpers import data, margins
 
-HEADS = experiment.heads()
+TINY = experiment.Size(steps=3, width=4)
+HEADS = [*experiment.SETTINGS]
 
 
-def test_it_repeats_and_seeds_differ():
-    once = experiment.geometry(HEADS["ArcFace"], seeds=[0, 1], epochs=1)
-    again = experiment.geometry(HEADS["ArcFace"], seeds=[0], epochs=1)
-    assert once.shape == (2, len(experiment.GEOMETRY))
-    assert torch.equal(once[:1], again) and not torch.equal(once[0], once[1])
+def runs(name, task="7 digits", seeds=(0,)):
+    setting = experiment.SETTINGS[name][0]
+    return [experiment.Run(setting, experiment.TASKS[task](seed), seed) for seed in seeds]
 
 
-def test_unknown_digits_are_never_trained_on(monkeypatch):
+@pytest.mark.parametrize("name", HEADS)
+def test_a_training_repeats_and_leaves_the_global_generator_alone(name):
+    state = torch.get_rng_state()
+    first, again, other = (
+        experiment.train(name, runs(name, seeds=[seed]), TINY).parts["weight1"]
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_run_in_a_stack_is_the_run_alone(name):
+    both = experiment.train(name, runs(name, seeds=[0, 1]), TINY)
+    for place, seed in enumerate((0, 1)):
+        alone = experiment.train(name, runs(name, seeds=[seed]), TINY)
+        for part in alone.parts.keys() - {"bias1", "bias4"}:  # BatchNorm takes these off again
+            value = alone.parts[part]
+            torch.testing.assert_close(both.parts[part][place], value[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_stack_gives_what_its_encoders_give():
+    models = [experiment.encoder(8, 64) for _ in range(3)]
+    stack, x = experiment.Encoders(models), torch.randn(3, 20, 1, 8, 8)
+    for _ in range(2):
+        expected = torch.stack([model(own) for model, own in zip(models, x, strict=True)])
+        torch.testing.assert_close(stack(x), expected)
+    for model in models:
+        model.eval()
+    expected = torch.stack([model(own) for model, own in zip(models, x, strict=True)])
+    torch.testing.assert_close(stack.eval()(x), expected)
+
+
+@pytest.mark.parametrize("name", ["L2-softmax", "cosine", "CosFace", "ArcFace"])
+def test_logits_are_those_of_the_course_heads(name):
+    kind = {"L2-softmax": margins.L2Softmax, "cosine": margins.CosineHead}.get(name)
+    head = (kind or getattr(margins, name))(5, 4, scale=7.0)
+    margin = 0.0
+    if kind is None:
+        head.margin = margin = 0.3
+    x, labels = torch.randn(9, 5), torch.arange(9) % 4
+    given = {key: value[None] for key, value in head.state_dict().items()}
+    if "bias" in given:
+        given["bias"] = given["bias"][:, None]
+    scale = torch.full((1, 1, 1), 7.0)
+    found = experiment.logits(name, x[None], labels[None], given, scale, margin)
+    torch.testing.assert_close(found[0], head(x, labels))
+
+
+def test_the_contrastive_loss_is_that_of_pytorch_metric_learning():
+    from pytorch_metric_learning import losses
+
+    x, labels = torch.randn(2, 12, 6), torch.arange(12).repeat(2, 1) % 5
+    found = experiment.contrastive(x, labels, 4.0)
+    for loss, own, classes in zip(found, x, labels, strict=True):
+        expected = losses.SupConLoss(temperature=0.25)(own, classes)
+        torch.testing.assert_close(loss, expected)
+
+
+def test_a_rising_scale_and_a_margin_are_whole_at_the_end(monkeypatch):
     seen = []
-    monkeypatch.setattr(experiment, "train", lambda encoder, head, x, y, epochs: seen.append(x))
-    experiment.verification(HEADS["softmax"], seeds=[3])
-    digits = data.digits()
-    rows = torch.isin(digits.y_train, experiment.known_digits(3))
-    assert len(seen) == 1 and torch.equal(seen[0].cpu(), digits.x_train[rows])
+    logits = experiment.logits
+
+    def looks(name, x, labels, head, scale, margin):
+        seen.append((scale.item(), margin))
+        return logits(name, x, labels, head, scale, margin)
+
+    monkeypatch.setattr(experiment, "logits", looks)
+    size = experiment.Size(steps=20, width=4)
+    experiment.train("cosine, rising", runs("cosine, rising"), size)
+    scales = [scale for scale, _ in seen]
+    assert scales[0] == 1.0 and scales == sorted(scales) and scales[-1] == pytest.approx(5.0)
+    seen.clear()
+    experiment.train("ArcFace", runs("ArcFace"), size)
+    assert [margin for _, margin in seen][::4] == pytest.approx([0.0, 0.2, 0.2, 0.2, 0.2])
+
+
+def test_every_head_has_the_same_budget():
+    assert {len(set(settings)) for settings in experiment.SETTINGS.values()} == {6}
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_unknown_digits_are_never_trained_on_or_chosen_by(seed):
+    digits, task = data.digits(held_out=0.5), experiment.digits_task(seed)
+    known = experiment.known_digits(seed)
+    assert len(known) == experiment.KNOWN
+    assert torch.isin(task.validation[1], known).all()
+    assert torch.isin(task.tests["known"][1], known).all()
+    assert not torch.isin(task.tests["unknown"][1], known).any()
+    x, y = task.batch(torch.Generator().manual_seed(0))
+    rows = digits.x_train[torch.isin(digits.y_train, known)]
+    assert all((rows == image).flatten(1).all(dim=1).any() for image in x)
+    assert y.max() < experiment.KNOWN
+
+
+def test_characters_are_chosen_by_trained_on_and_tested_on_apart(monkeypatch):
+    shapes = torch.arange(354.0)[:, None, None, None].expand(-1, 16, 24, 24)
+    monkeypatch.setattr(experiment, "glyphs", lambda: shapes)
+    monkeypatch.setattr(
+        experiment, "looks", lambda shapes, generator: shapes[:, :1, :16, :16].clone()
+    )
+    choosing = set()
+    for seed in (0, 100):
+        task = experiment.characters_task.__wrapped__(seed, 160)
+        x, _ = task.batch(torch.Generator().manual_seed(0))
+        trained = set(x[:, 0, 0, 0].tolist())
+        validated = set(task.validation[0][:, 0, 0, 0].tolist())
+        tested = set(task.tests["never seen"][0][:, 0, 0, 0].tolist())
+        assert (len(validated), len(tested)) == (40, 60)
+        assert not (trained & validated or trained & tested or validated & tested)
+        choosing = choosing or validated
+        assert validated == choosing
+
+
+def test_no_two_characters_are_nearly_the_same():
+    shapes = F.normalize(experiment.glyphs().flatten(2), dim=2)
+    alike = torch.einsum("afp,bfp->ab", shapes, shapes) / shapes.shape[1]
+    assert alike.fill_diagonal_(0).max() < 0.851 and len(shapes) >= 260
+
+
+def test_looks_differ_and_repeat():
+    shapes = experiment.drawn("Жß")
+    first, again = (experiment.looks(shapes, torch.Generator().manual_seed(0)) for _ in range(2))
+    torch.testing.assert_close(first, again, rtol=0, atol=0)
+    assert first.shape == (2, 1, 16, 16)
+    assert not torch.equal(first, experiment.looks(shapes, torch.Generator().manual_seed(1)))
 
 
 def test_the_pixels_are_compared_as_they_are():
-    digits = data.digits()
-    rows = torch.isin(digits.y_test, experiment.known_digits(0))
-    expected = [
-        100 * margins.equal_error_rate(*margins.pair_scores(digits.x_test[part].flatten(1), y))
-        for part, y in ((rows, digits.y_test[rows]), (~rows, digits.y_test[~rows]))
-    ]
-    found = experiment.verification(None, seeds=[0])
-    assert found[0].tolist() == pytest.approx(expected)
+    task = experiment.digits_task(0)
+    found = experiment.tested("pixels", "7 digits", experiment.Setting(), [0], TINY)[0]
+    for column, kind in ((0, "known"), (3, "unknown")):
+        x, y = task.tests[kind]
+        expected = 100 * margins.equal_error_rate(*margins.pair_scores(x.flatten(1), y))
+        assert found[column].item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("encoder", [experiment.mlp, experiment.cnn])
-def test_training_beats_the_pixels_on_known_digits(encoder):
-    trained = experiment.verification(HEADS["softmax"], [0], encoder, epochs=4)
-    assert trained[0, 0] < experiment.verification(None, [0])[0, 0] - 3
+def test_measures_of_features_that_are_perfect():
+    labels = torch.arange(40) % 4
+    features = F.one_hot(labels, 4).float()
+    found = experiment.measures(features, labels, [(features, labels)])
+    assert found == pytest.approx([0.0, 100.0, 0.0])
 
 
-@pytest.mark.parametrize("warmup", [0, 5])
-def test_the_margin_is_whole_at_the_end(warmup):
-    digits = data.digits()
-    head = HEADS["CosFace"](3, 10)
-    experiment.train(experiment.mlp(3), head, digits.x_train[:256], digits.y_train[:256], 3, warmup)
-    assert head.margin == 0.35
+def test_the_setting_with_the_lowest_error_in_validation_is_chosen():
+    settings = experiment.SETTINGS["ArcFace"]
+    chosen, found = experiment.choose("ArcFace", "7 digits", settings, TINY)
+    assert [*found] == settings and found[chosen] == min(found.values())
 
 
-def test_a_rising_scale_is_whole_at_the_end_and_was_small_at_first():
-    digits, seen = data.digits(), []
-    head = HEADS["cosine"](3, 10)
-    head.register_forward_hook(lambda head, given, logits: seen.append(head.scale))
-    x, y = digits.x_train[:256], digits.y_train[:256]
-    experiment.train(experiment.mlp(3), head, x, y, 5, scale_rises=True)
-    assert seen[0] == 1.0 and head.scale == 20.0
-    assert seen == sorted(seen)
+def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "TASKS", {"7 digits": experiment.digits_task})
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    out = tmp_path / "results.json"
+    experiment.main(["--seeds", "2", "--steps", "3", "--width", "4", "--out", str(out)])
+    said, results = experiment.shipped(out)
+    assert said["torch"] in torch.__version__ and "--seeds 2" in said["command"]
+    assert results["7 digits"]["pixels"].shape == (2, len(experiment.columns("7 digits")))
+    text = experiment.table(said, results)
+    assert text in capsys.readouterr().out
+    mean = results["7 digits"]["ArcFace"][:, 0].mean()
+    assert f"{mean:.2f} ±" in text
+    figure = experiment.draw(said, results, [("7 digits", 0), ("7 digits", 3)])
+    assert [len(axes.containers) for axes in figure.axes] == [len(HEADS)] * 2
+    plt.close(figure)
 
 
-def test_the_table_pairs_the_seeds():
-    results = {
-        "base": torch.tensor([[1.0], [3.0]]),
-        "other": torch.tensor([[2.0], [4.0]]),  # always one more: no spread in the difference
-    }
-    *_, last = experiment.table(results, ("rate",), "base")
-    assert "3.0 ± 1.4 (+1.0 ± 0.0)" in last
+class InThisProcess:
+    """Takes the place of the pool of processes, which would not see what a test replaces."""
+
+    def __init__(self, *arguments, **options):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    map = staticmethod(map)
 
 
-def test_one_seed_is_refused(capsys):
+def test_what_is_shipped_comes_from_the_whole_protocol():
+    said, results = experiment.shipped()
+    assert said["size"] == vars(experiment.FULL) and [*said["tasks"]] == [*experiment.TASKS]
+    for task, heads in said["tasks"].items():
+        assert [*heads] == ["pixels", *HEADS]
+        assert experiment.base(heads) in experiment.WITHOUT_MARGIN
+        for name in HEADS:
+            part = heads[name]
+            chosen = experiment.Setting(part["scale"], part["margin"], part["rate"])
+            errors = part["of each setting"]
+            assert errors[experiment.SETTINGS[name].index(chosen)] == min(errors)
+        shapes = {values.shape for values in results[task].values()}
+        assert shapes == {(10, len(experiment.columns(task)))}
+
+
+def test_the_command_asks_for_a_spread(capsys):
     with pytest.raises(SystemExit):
         experiment.main(["--seeds", "1"])
-    assert "a spread needs two runs" in capsys.readouterr().err
+    assert "a spread needs at least 2" in capsys.readouterr().err
