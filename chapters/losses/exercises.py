@@ -164,12 +164,7 @@ def _at(*sizes):
     return logits.repeat(3), torch.tensor([0.0, 1.0, 0.3]).repeat_interleave(len(logits))
 
 
-_WEIGHTS = {
-    "3": torch.tensor(3.0),
-    "0": torch.tensor(0.0),
-    "0.2": torch.tensor(0.2),
-    "one of each class": torch.tensor([0.5, 1.0, 4.0]),
-}
+_WEIGHTS = {"3": 3.0, "0": 0.0, "0.2": 0.2, "one of each class": [0.5, 1.0, 4.0]}
 
 
 @chapter.exercise(
@@ -188,21 +183,27 @@ _WEIGHTS = {
         ),
         Case("logits of 0", *_at(0), about="zero", observe=_together),
         *(
-            Case(f"{kind}, pos_weight {name}", *make(4, 3), w, about="positives", observe=_together)
+            Case(
+                f"{kind}, pos_weight {name}",
+                *make(4, 3),
+                torch.tensor(w),
+                about="positives",
+                observe=_together,
+            )
             for name, w in _WEIGHTS.items()
             for kind, make in {"targets 0 and 1": _logits, "soft targets": _soft}.items()
         ),
         Case(
             "logits of ±200, pos_weight 3",
             *_at(200),
-            _WEIGHTS["3"],
+            torch.tensor(3.0),
             about="positives",
             observe=_together,
         ),
         Case(
             "pos_weight named",
             *_soft(5),
-            _WEIGHTS["3"],
+            torch.tensor(3.0),
             about="positives",
             observe=_positives_named,
         ),
@@ -210,7 +211,7 @@ _WEIGHTS = {
         Case(
             "which functions are called, with a pos_weight",
             *_logits(5),
-            _WEIGHTS["3"],
+            torch.tensor(3.0),
             about="own",
             observe=_by_its_own_means,
         ),

@@ -225,7 +225,8 @@ def _small_net(kind=""):
 
 
 def _batches(*sizes):
-    images, labels = _digits().x_train[: sum(sizes)], _digits().y_train[: sum(sizes)]
+    n = sum(sizes)
+    images, labels = _digits().x_train[:n].clone(), _digits().y_train[:n].clone()
     return list(zip(images.split(sizes), labels.split(sizes), strict=True))
 
 

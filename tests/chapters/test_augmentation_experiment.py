@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from chapters.augmentation import experiment
+from tests.chapters.pools import InThisProcess
 from tools import augmentation_speed
 
 TINY = experiment.Size(train=20, steps=2, width=2)
@@ -157,21 +158,6 @@ def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path,
     assert said["torch"] in torch.__version__ and "--seeds 2" in said["command"]
     assert results["none"].shape == (2, len(experiment.COLUMNS))
     assert experiment.table(results) in printed
-
-
-class InThisProcess:
-    """Takes the place of the pool of processes, which would not see what a test replaces."""
-
-    def __init__(self, *arguments, **options):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
-
-    map = staticmethod(map)
 
 
 def test_what_is_shipped_comes_from_the_whole_protocol():

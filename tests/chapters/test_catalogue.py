@@ -6,6 +6,8 @@ import ast
 import importlib
 
 import pytest
+import torch
+from torch import nn
 
 import chapters
 from chapters import CHAPTERS
@@ -83,3 +85,31 @@ def test_what_is_said_and_what_is_coded_belong_together(chapter):
 def test_a_hostile_answer_gets_a_verdict(name):
     """A prediction, a function and a class; ``tests/long`` tries all exercises."""
     assert hostile.problems(CATALOGUE[name]) == []
+
+
+def _tensors(value):
+    """The tensors within an argument of a case."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, nn.Module):
+        yield from (*value.parameters(), *value.buffers())
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _tensors(one)
+
+
+@pytest.mark.parametrize("name", [n for n, e in CATALOGUE.items() if not isinstance(e, Prediction)])
+def test_an_answer_that_changes_an_argument_spoils_no_later_check(name):
+    kept = [CATALOGUE[name].fresh_cases() for _ in range(2)]
+    first, again = (
+        {
+            tensor.untyped_storage().data_ptr()
+            for case in cases
+            for tensor in _tensors(case.arguments)
+            if tensor.numel()
+        }
+        for cases in kept
+    )
+    assert not first & again

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from chapters.margin_losses import experiment
 from helpers import data, margins
+from tests.chapters.pools import InThisProcess
 
 TINY = experiment.Size(steps=3, width=4)
 HEADS = [*experiment.SETTINGS]
@@ -183,21 +184,6 @@ def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path,
     figure = experiment.draw(said, results, [("7 digits", 0), ("7 digits", 3)])
     assert [len(axes.containers) for axes in figure.axes] == [len(HEADS)] * 2
     plt.close(figure)
-
-
-class InThisProcess:
-    """Takes the place of the pool of processes, which would not see what a test replaces."""
-
-    def __init__(self, *arguments, **options):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
-
-    map = staticmethod(map)
 
 
 def test_what_is_shipped_comes_from_the_whole_protocol():
