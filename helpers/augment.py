@@ -1,10 +1,12 @@
 """Augmentation of whole batches, every image with draws of its own.
 
 Cutout, MixUp and CutMix as chapter 07 builds them, and AugMix with its consistency loss. Images are
-``Float[Tensor, "n c h w"]`` of any dtype and device, targets ``Float[Tensor, "n classes"]``: shares
-of the classes, as ``torch.nn.functional.one_hot(labels, classes).float()`` gives them. Nothing
-changes its inputs. Random numbers come from ``generator``, or from torch's own on the CPU, so a
-seed gives the same augmentation on every device.
+finite, ``Float[Tensor, "n c h w"]`` of any float dtype and device, targets
+``Float[Tensor, "n classes"]``: shares of the classes, as
+``torch.nn.functional.one_hot(labels, classes).float()`` gives them. Nothing changes its inputs.
+Mixed images are in the default memory format, whatever that of the inputs. Random numbers come from
+``generator``, or from torch's own on the CPU, so a seed gives the same augmentation on every
+device.
 """
 
 import math
@@ -18,8 +20,8 @@ Images = Float[Tensor, "n c h w"]
 Targets = Float[Tensor, "n classes"]
 Boxes = Int[Tensor, "n 4"]
 # What people hand in is checked in the function, with a message that helps.
-Given = Shaped[Tensor, "n c h w"]
-GivenTargets = Shaped[Tensor, "n *classes"]
+Given = Shaped[Tensor, "..."]
+GivenTargets = Shaped[Tensor, "..."]
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 TONAL = ("Posterize", "Solarize", "AutoContrast", "Equalize")
@@ -35,15 +37,16 @@ PAPER_STEPS = {"Rotate": 30, "Posterize": 4, "Solarize": 256}
 
 
 def cutout(
-    images: Images, size: int, value: float = 0.0, generator: Generator | None = None
+    images: Given, size: int, value: float = 0.0, generator: Generator | None = None
 ) -> Images:
     """Overwrite a square of ``size`` by ``size`` pixels in every image with ``value``.
 
     The square's centre is uniform over the image, and what lies outside is cut off: the hole is
     smaller at the border. An odd ``size`` is lowered by one, as in the authors' code. On normalised
     images the default 0 is the mean. Source: DeVries and Taylor, 2017 (arXiv 1708.04552). Raises
-    ``ValueError`` for a negative ``size``.
+    ``ValueError`` for a negative ``size`` and for images that are not a batch of finite floats.
     """
+    _check_images(images)
     if size < 0:
         raise ValueError(f"size must be at least 0 pixels, got {size}")
     n, _, height, width = images.shape
@@ -77,7 +80,7 @@ def cutmix(
     Source: Yun et al., 2019 (arXiv 1905.04899), the definition of x̃ and ỹ, and the authors' code.
     Raises ``ValueError`` where ``beta`` or ``paste`` does.
     """
-    n, _, height, width = images.shape
+    n, (height, width) = len(images), images.shape[-2:]
     shares = beta(alpha, n, generator)
     middles = centres(n, height, width, generator)
     boxes = boxes_around(middles, half_sides(shares, height, width), height, width)
@@ -85,7 +88,7 @@ def cutmix(
 
 
 def augmix(
-    images: Images,
+    images: Given,
     severity: int = 3,
     width: int = 3,
     depth: int | None = None,
@@ -101,8 +104,8 @@ def augmix(
     Dirichlet(1, …, 1), and the average with the image by a weight from Beta(1, 1). Images are in
     [0, 1], with one or three channels; normalise afterwards. Source: Hendrycks et
     al., 2020 (arXiv 1912.02781), the pseudocode, and the authors' code for the levels. Raises
-    ``ValueError`` for images outside [0, 1], a severity not in 1 to 10, or a ``width`` or ``depth``
-    below 1.
+    ``ValueError`` for images that are not a batch of floats in [0, 1], a severity not in 1 to 10,
+    or a ``width`` or ``depth`` below 1.
     """
     _check_augmix(images, severity, width, depth)
     n, rows = len(images), width * len(images)
@@ -158,7 +161,8 @@ def blend(
 
     Raises ``ValueError`` for images or targets that are not floats.
     """
-    _check_floats(images, targets)
+    _check_images(images)
+    _check_targets(targets)
     mixed = _of(images, partners).lerp_(images, shares.to(images)[:, None, None, None])
     return mixed, _mixed_targets(targets, shares, partners)
 
@@ -170,9 +174,11 @@ def paste(
 
     Raises ``ValueError`` for images or targets that are not floats.
     """
-    _check_floats(images, targets)
+    _check_images(images)
+    _check_targets(targets)
     outside = 1 - inside(boxes, *images.shape[-2:])
-    # With weights of 0 and 1, lerp gives one of the two to the bit, and faster than torch.where.
+    # With weights of 0 and 1, lerp gives one of two finite numbers to the bit, and is several times
+    # as fast as torch.where.
     pasted = _of(images, partners).lerp_(images, outside.to(images))
     return pasted, _mixed_targets(targets, outside.mean(dim=(1, 2, 3)), partners)
 
@@ -367,21 +373,42 @@ def _integers(low: int, high: int, n: int, generator: Generator | None) -> Int[T
     return torch.randint(low, high, (n,), generator=generator, device=_device(generator))
 
 
-def _check_floats(images: Tensor, targets: Tensor) -> None:
+def _check_images(images: Tensor) -> None:
+    if images.ndim != 4:
+        raise ValueError(
+            f"images must be a batch of shape (n, c, h, w), got {tuple(images.shape)}: for one "
+            "image write image.unsqueeze(0)"
+        )
     if not images.is_floating_point():
         raise ValueError(
             f"images must be floats, got {images.dtype}: convert them first, for example with "
             "v2.ToDtype(torch.float32, scale=True)"
         )
+    # A sum is found several times as fast as all that is not finite, but may itself be too large.
+    if not images.sum().isfinite() and not images.isfinite().all():
+        bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
+        raise ValueError(
+            f"images must be finite, got NaN or infinite values in {bad} of {len(images)}: "
+            "look for them where the images are loaded"
+        )
+
+
+def _check_targets(targets: Tensor) -> None:
     if not targets.is_floating_point() or targets.ndim != 2:
         raise ValueError(
             f"targets must be shares of the classes, floats of shape (n, classes), got "
-            f"{targets.dtype} of shape {tuple(targets.shape)}: make them of class numbers with "
-            "torch.nn.functional.one_hot(labels, classes).float()"
+            f"{targets.dtype} of shape {tuple(targets.shape)}: "
+            + (
+                "add .float()"
+                if targets.ndim == 2
+                else "make them of class numbers with "
+                "torch.nn.functional.one_hot(labels, classes).float()"
+            )
         )
 
 
 def _check_augmix(images: Tensor, severity: int, width: int, depth: int | None) -> None:
+    _check_images(images)
     if not 1 <= severity <= LEVELS:
         raise ValueError(f"severity must be in 1 to {LEVELS}, got {severity}")
     for name, value in (("width", width), ("depth", depth)):

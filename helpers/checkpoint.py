@@ -11,12 +11,14 @@ A file holds one dict, name -> state, and ``torch.load(path)`` reads it without 
 
 import contextlib
 import copy
+import errno
 import io
 import os
 import pickle
 import random
 import re
 import secrets
+import stat
 import struct
 import warnings
 import zipfile
@@ -30,6 +32,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+
+try:
+    import fcntl
+except ImportError:  # Windows, where no open file can be removed
+    fcntl = None
+
+LONGEST = 200  # bytes of a name that a temporary name begins with; most systems allow 255
 
 
 class CheckpointError(RuntimeError):
@@ -46,29 +55,36 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
     A part with a ``state_dict()`` is saved by it, a ``torch.Generator`` by its state, anything else
     as it is. The file is written beside ``path``, flushed to the disk, read back as ``load`` reads
     it, and only then put in the place of ``path``: at every moment ``path`` is the old checkpoint
-    or the new one, whole. Missing folders are made. If the process is killed in here, the
-    unfinished file stays behind: hidden beside ``path``, with a name that ends in ``.tmp``.
+    or the new one, whole. The new file has the permissions of the old one; if ``path`` is a link,
+    the file that it leads to is replaced. Missing folders are made. If the process is killed in
+    here, the unfinished file stays behind: hidden beside the old one, with a name that ends in
+    ``.tmp``.
 
     Raises ``CheckpointError`` if the system does not let it write (a full disk, a missing
-    permission), for what is nested too deep for a pickle, and, naming the place, for what
-    ``torch.load`` refuses by default: NumPy's scalars and arrays, paths, objects of own classes.
+    permission), for what is nested too deep for a pickle, and, naming the place, for a
+    tensor that brings its graph and for what ``torch.load`` refuses by default: NumPy's scalars and
+    arrays, paths, objects of own classes.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     state = {name: _state_of(part) for name, part in parts.items()}
     try:
-        with _beside(path) as unfinished:
+        _refuse_graphs(state)
+        target = path.resolve()
+        with _beside(target) as unfinished, contextlib.ExitStack() as claims:
             with open(unfinished, "xb") as file:
+                claims.enter_context(_claimed(file))
+                _take_permissions(target, unfinished)
                 torch.save(state, file)
                 file.flush()
                 os.fsync(file.fileno())
             read(unfinished)
-            os.replace(unfinished, path)
+            os.replace(unfinished, target)
     except Exception as error:  # pickling runs the values' own code
         raise CheckpointError(
             f"{path} was not written, and what was there before is as it was: "
             f"{_why_not_written(error, state)}"
         ) from error
-    _flush_folder(path.parent)
+    _flush_folder(target.parent)
 
 
 def load(path: str | os.PathLike[str], *, map_location: Any = "cpu", **parts: Any) -> dict:
@@ -105,10 +121,12 @@ def load(path: str | os.PathLike[str], *, map_location: Any = "cpu", **parts: An
 def read(path: str | os.PathLike[str], *, map_location: Any = "cpu") -> dict:
     """The dict in a file, its checksums compared first: ``torch.load`` does not look at them.
 
+    A file that was saved under ``torch.serialization.set_crc32_options(False)`` has none.
+
     Raises what ``load`` raises.
     """
     # What is checked is what is loaded, even if another file takes the name in between.
-    with open(path, "rb") as file:
+    with open(Path(path).expanduser(), "rb") as file:
         damage = _damage(file)
         if damage:
             raise DamagedError(f"{path} ({file.seek(0, 2)} bytes) is damaged: {damage}")
@@ -144,7 +162,8 @@ class Checkpoints:
             raise ValueError(f"best is {best!r}: it must be 'min' or 'max', of the score")
         if keep < 1:
             raise ValueError(f"keep is {keep}: at least the last checkpoint has to be kept")
-        self.folder, self.keep, self.prefer = Path(folder), keep, min if best == "min" else max
+        self.folder, self.keep = Path(folder).expanduser(), keep
+        self.prefer = min if best == "min" else max
 
     def save(self, step: int, score: float | None = None, **parts: Any) -> Path:
         """Save a checkpoint, then remove those that are neither among the last nor the best.
@@ -162,7 +181,8 @@ class Checkpoints:
                 "or use another folder"
             )
         for unfinished in self.folder.glob(".step=*.pt.*.tmp"):
-            unfinished.unlink(missing_ok=True)
+            if _is_left_over(unfinished):
+                unfinished.unlink(missing_ok=True)
         path = self.folder / _Name(step, None if score is None else float(score)).text
         save(path, **parts, step=step)
         for old in set(self.all()[: -self.keep]) - {self.best()}:
@@ -172,15 +192,19 @@ class Checkpoints:
     def load(self, *, map_location: Any = "cpu", **parts: Any) -> dict | None:
         """Go back to the latest checkpoint that is whole; None if there is none.
 
-        A damaged one is set aside as ``….pt.damaged`` and a printed line says so. Returns and
-        raises what ``checkpoint.load`` returns and raises.
+        A damaged one is set aside as ``….pt.damaged``, if the folder can be written, and a printed
+        line says so. Returns and raises what ``checkpoint.load`` returns and raises.
         """
         for path in reversed(self.all()):
             try:
                 return load(path, map_location=map_location, **parts)
             except DamagedError as error:
-                path.replace(f"{path}.damaged")
-                print(f"{error}. It is {path.name}.damaged now; going back to the one before it.")
+                try:
+                    path.replace(f"{path}.damaged")
+                    now = f"is {path.name}.damaged now"
+                except OSError:
+                    now = "can't be renamed"
+                print(f"{error}. It {now}; going back to the one before it.")
         return None
 
     def all(self) -> list[Path]:
@@ -335,11 +359,46 @@ def _beside(path: Path) -> Iterator[Path]:
     Only within one file system is a renaming a single step.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    begins = path.name.encode(errors="ignore")[:LONGEST].decode(errors="ignore")
+    unfinished = path.with_name(f".{begins}.{secrets.token_hex(4)}.tmp")
     try:
         yield unfinished
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _claimed(file: IO[bytes]) -> Iterator[None]:
+    """A lock on an open file, kept after it is closed; the system frees it if the process ends."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.dup(file.fileno())
+    try:
+        with contextlib.suppress(OSError):  # some network drives have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_left_over(unfinished: Path) -> bool:
+    """Whether no process writes this file any more. One that is empty may not be claimed yet."""
+    try:
+        with open(unfinished, "rb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file.seek(0, os.SEEK_END) > 0
+    except OSError:
+        return False
+
+
+def _take_permissions(old: Path, new: Path) -> None:
+    if os.name == "posix":  # elsewhere, a file that must not be written can't be replaced, either
+        with contextlib.suppress(FileNotFoundError):
+            mode = stat.S_IMODE(old.stat().st_mode)
+            if mode != stat.S_IMODE(new.stat().st_mode):
+                new.chmod(mode)
 
 
 def _flush_folder(folder: Path) -> None:
@@ -356,6 +415,17 @@ def _flush_folder(folder: Path) -> None:
                 os.close(handle)
 
 
+_ADVICE = {
+    errno.ENOSPC: "Free some space or choose another folder",
+    errno.EDQUOT: "Free some space or choose another folder",
+    errno.EFBIG: "Save less or choose another folder",
+    errno.ENAMETOOLONG: "Choose a shorter name",
+    errno.EISDIR: "A folder has this name: choose another one",
+    errno.EEXIST: "A file has the name of a folder on the way: choose another path",
+    errno.ENOTDIR: "A file has the name of a folder on the way: choose another path",
+}
+
+
 def _why_not_written(error: BaseException, state: Mapping[str, Any]) -> str:
     if isinstance(error, RecursionError):
         return "a part is nested too deep for a pickle. Save flatter lists and dicts"
@@ -365,13 +435,22 @@ def _why_not_written(error: BaseException, state: Mapping[str, Any]) -> str:
     cause: BaseException | None = error
     while cause is not None:  # torch raises an error of its own after the system's
         if isinstance(cause, OSError):
-            return f"{_first_line(cause)}. Free some space or choose another folder"
+            return f"{_first_line(cause)}. {_ADVICE.get(cause.errno, 'Choose another folder')}"
         cause = cause.__context__
     return _first_line(error)
 
 
-def _refused(state: Mapping[str, Any]) -> str:
-    """What can't be in a checkpoint, and where in the state it is, or ""."""
+def _refuse_graphs(state: Mapping[str, Any]) -> None:
+    for where, value in _leaves(state):
+        if isinstance(value, Tensor) and not value.is_leaf:
+            raise ValueError(
+                f"{where} is a tensor with the graph that computed it: save its detach(), or "
+                "item() of a single number"
+            )
+
+
+def _leaves(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What stands in nested dicts, lists and tuples, keys too, and where."""
     places = deque([("", state)])
     while places:
         where, value = places.popleft()
@@ -381,7 +460,14 @@ def _refused(state: Mapping[str, Any]) -> str:
             for key, inside in value.items():
                 places.append((f"the key {key!r} of {where}", key))
                 places.append((f"{where}.{key}".lstrip("."), inside))
-        elif not _survives(value):
+        else:
+            yield where, value
+
+
+def _refused(state: Mapping[str, Any]) -> str:
+    """What can't be in a checkpoint, and where in the state it is, or ""."""
+    for where, value in _leaves(state):
+        if not _survives(value):
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             return (
                 f"{where} is a {kind}, which torch.load refuses by default. Save plain numbers "
@@ -414,7 +500,9 @@ def _damage(file: IO[bytes]) -> str:
             records = archive.infolist()
             # torch.save packs nothing; what another program has packed may unfold without end.
             packed = any(record.compress_type != zipfile.ZIP_STORED for record in records)
-            wrong = None if packed else archive.testzip()
+            # torch writes zeros for checksums that somebody has switched off.
+            summed = any(record.CRC for record in records)
+            wrong = archive.testzip() if summed and not packed else None
     except Exception as error:  # zipfile raises whatever the damaged bytes lead it into
         return (
             f"it is not the archive that torch.save writes, or not all of it ({_first_line(error)})"
@@ -436,8 +524,8 @@ def _restore(parts: Mapping[str, tuple[Any, Any]], path: Any) -> None:
     """Give each part its state; if one does not take it, give all the former one back."""
     with contextlib.ExitStack() as undo:
         for name, (part, state) in parts.items():
-            undo.callback(_put, part, copy.deepcopy(_state_of(part)))
             try:
+                undo.callback(_put, part, copy.deepcopy(_state_of(part)))
                 _give(part, state)
             except Exception as error:
                 raise CheckpointError(

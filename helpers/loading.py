@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
+
+MOST_SERVED = 200  # tensors of a data set that forkserver is given
 
 
 def workers(dataset: Any, n: int) -> dict[str, Any]:
@@ -25,11 +26,13 @@ def workers(dataset: Any, n: int) -> dict[str, Any]:
 
     What a new process can import is loaded by new processes: safe in a process with threads, and a
     notebook's kernel has threads. On Linux that is ``forkserver``, whose server imports torch at
-    the first use, so that later workers start quickly; elsewhere ``spawn``, where each worker does.
+    the first use, so that later workers start quickly; elsewhere, and for a data set of many
+    tensors, ``spawn``, where each worker does.
     What only a copy of this process has, such as a class from a cell, needs ``fork``: done on
     Linux, where it works as a rule although Python 3.12 and later warn (``DeprecationWarning``)
     that a lock held by another thread stays locked in the copy. On other systems forking is unsafe
-    or missing; there one printed line says why the main process loads.
+    or missing. Nor is a data set forked that holds what can't be pickled, such as an open file,
+    whose position the copies would share. Then one printed line says why the main process loads.
     Workers are kept between epochs. Raises ``ValueError`` for negative ``n``.
     """
     if n < 0:
@@ -38,54 +41,60 @@ def workers(dataset: Any, n: int) -> dict[str, Any]:
         return {"num_workers": 0}
     method, why = _start_method(dataset, sys.platform)
     if method is None:
-        print(f"{why}: the main process loads it. Put what it needs into a module.")
+        print(why)
         return {"num_workers": 0}
     context = torch.multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["torch.utils.data", "helpers.loading"])
+        context.set_forkserver_preload(["torch.utils.data"])
     return {"num_workers": n, "multiprocessing_context": context, "persistent_workers": True}
-
-
-def reseed(worker_id: int) -> None:
-    """A ``worker_init_fn``: the data set's own NumPy generator starts from the worker's seed.
-
-    The data set keeps that generator as ``own``. torch seeds the global generators, and no other.
-    """
-    info = get_worker_info()
-    info.dataset.own = np.random.default_rng(info.seed)
 
 
 def _start_method(dataset: Any, platform: str) -> tuple[str | None, str]:
     """The start method for a data set on a platform, or None and the reason."""
-    obstacle = _obstacle(dataset)
-    if not obstacle:
-        # Forked from a server or not, system libraries of macOS may fail in the copy.
-        return ("forkserver" if platform == "linux" else "spawn"), ""
+    scout = _Scout(BytesIO())
+    try:
+        scout.dump(dataset)
+    except Exception as error:  # pickling runs the data set's own code
+        return None, (
+            f"A {type(dataset).__name__} can't be given to workers ({error}): the main process "
+            "loads it. Open files and the like in the first __getitem__, not in __init__."
+        )
+    if not scout.only_here:
+        # Forked from a server or not, system libraries of macOS may fail in the copy. The server
+        # takes no more than 256 open files at once, and each tensor is one.
+        served = platform == "linux" and len(scout.memories) <= MOST_SERVED
+        return ("forkserver" if served else "spawn"), ""
     if platform == "linux":
         return "fork", ""
-    return None, f"A new process can't make a {type(dataset).__name__} ({obstacle})"
-
-
-def _obstacle(dataset: Any) -> str:
-    """Why a new process could not unpickle the data set, or ""."""
-    try:
-        _Scout(BytesIO()).dump(dataset)
-    except Exception as error:  # pickling runs the data set's own code
-        return str(error)
-    return ""
+    return None, (
+        f"A new process can't make a {type(dataset).__name__} ({scout.only_here}): the main "
+        "process loads it. Put what it needs into a module."
+    )
 
 
 class _Scout(pickle.Pickler):
-    """Pickles without the bulk of the data, and stops at what no other process can import."""
+    """Pickles without the bulk of the data.
+
+    ``memories`` are those of its tensors, and ``only_here`` says what no other process can import.
+    """
+
+    def __init__(self, file: BytesIO):
+        super().__init__(file)
+        self.memories: set[int] = set()
+        self.only_here = ""
 
     def reducer_override(self, part: Any) -> Any:
+        if isinstance(part, Tensor):
+            self.memories.add(part.untyped_storage().data_ptr())
         if isinstance(part, Tensor | np.ndarray):
             return list, ()
-        if isinstance(part, type | FunctionType) and _of_this_process(part.__module__):
-            raise pickle.PicklingError(f"{part.__qualname__} is defined in {part.__module__}")
+        if isinstance(part, type | FunctionType) and _of_this_process(part):
+            self.only_here = f"{part.__qualname__} is defined in {part.__module__}"
+            return list, ()
         return NotImplemented
 
 
-def _of_this_process(module: str) -> bool:
+def _of_this_process(part: type | FunctionType) -> bool:
     # A script's main module has a file, from which a new process runs it again.
-    return module == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+    of_a_cell = part.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+    return of_a_cell or "<" in part.__qualname__  # <lambda>, or within a function: <locals>

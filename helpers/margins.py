@@ -13,10 +13,10 @@ right. Without labels, as in testing, all heads of one weight give the same cosi
 
 import math
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -77,8 +77,8 @@ class CosineHead(nn.Module):
     """``scale`` times the cosines between features and class weights: the normalised softmax.
 
     ``weight``, ``Float[Tensor, "classes features"]``, is the only parameter. ``margin`` is a
-    plain number that may change from step to step; here it must be 0. Raises ``ValueError`` for a
-    scale or a margin out of range.
+    plain number that may change from step to step; here it must be 0. It and ``scale`` are saved in
+    ``state_dict``. Raises ``ValueError`` for a scale or a margin out of range.
     """
 
     largest_margin = 0.0
@@ -89,6 +89,7 @@ class CosineHead(nn.Module):
         self.margin = margin
         self.weight = nn.Parameter(torch.empty(classes, features))
         nn.init.xavier_uniform_(self.weight)
+        self.register_load_state_dict_post_hook(_forgive_missing_settings)
 
     @property
     def margin(self) -> float:
@@ -104,22 +105,28 @@ class CosineHead(nn.Module):
         self._margin = float(value)
 
     def forward(
-        self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
+        self, features: Float[Tensor, "n features"], labels: Shaped[Tensor, "..."] | None = None
     ) -> Float[Tensor, "n classes"]:
         """Logits; with ``labels``, the margin is on each row's own class.
 
         They are float32 for float16 and bfloat16. Raises ``ValueError`` for labels that are not
-        classes.
+        one class number for each row; to look at them makes an accelerator wait.
         """
         cosine = cosines(features, self.weight)
         if labels is None:
             return self.scale * cosine
-        target = labels.long().unsqueeze(1)
+        target = _checked_classes(labels, *cosine.shape).unsqueeze(1)
         return self.scale * cosine.scatter(1, target, self.target(cosine.gather(1, target)))
 
     def target(self, cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """What takes the place of the target's cosine while training."""
         return cosine
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"scale": self.scale, "margin": self.margin}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        self.scale, self.margin = _checked_scale(state["scale"]), state["margin"]
 
     def extra_repr(self) -> str:
         classes, features = self.weight.shape
@@ -160,18 +167,25 @@ class L2Softmax(nn.Linear):
     """Softmax on features of one length, ``scale``; the class weights and biases stay free.
 
     Ranjan et al., "L2-constrained Softmax Loss for Discriminative Face Verification" (2017).
-    ``least_l2_scale`` gives their lower bound for the scale.
+    ``least_l2_scale`` gives their lower bound for the scale, which is saved in ``state_dict``.
     """
 
     def __init__(self, features: int, classes: int, scale: float = 20.0):
         super().__init__(features, classes)
         self.scale = _checked_scale(scale)
+        self.register_load_state_dict_post_hook(_forgive_missing_settings)
 
     def forward(
         self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n classes"]:
         """Logits. ``labels`` may be given as to the other heads; there is no margin to put on."""
         return super().forward(self.scale * directions(features).to(self.weight.dtype))
+
+    def get_extra_state(self) -> dict[str, float]:
+        return {"scale": self.scale}
+
+    def set_extra_state(self, state: dict[str, float]) -> None:
+        self.scale = _checked_scale(state["scale"])
 
 
 def least_l2_scale(classes: int, probability: float) -> float:
@@ -192,8 +206,9 @@ class Warmup:
     """Raises a head's margin or scale, in ``steps`` equal steps, from ``start`` to what it was.
 
     ``attribute`` is the name of what rises, "margin" or "scale". Making it sets that to ``start``.
-    Call ``step()`` after each step of the optimizer. Raises ``ValueError`` for ``steps`` below 1
-    and for a head that has no such attribute.
+    Call ``step()`` after each step of the optimizer. To resume, make it anew and load its
+    ``state_dict()``. Raises ``ValueError`` for ``steps`` below 1, a scale that would start at 0,
+    and a head that has no such attribute.
     """
 
     def __init__(self, head: CosineHead, steps: int, attribute: str = "margin", start: float = 0.0):
@@ -201,13 +216,27 @@ class Warmup:
             raise ValueError(f"steps must be at least 1, got {steps}")
         if not hasattr(head, attribute):
             raise ValueError(f"{type(head).__name__} has no {attribute} to raise")
+        if attribute == "scale" and not start > 0:
+            raise ValueError(
+                f"a scale must start above 0, got {start}: give start=1.0, for example"
+            )
         self.head, self.steps, self.attribute, self.start = head, steps, attribute, start
         self.full, self.done = getattr(head, attribute), 0
         setattr(head, attribute, start)
 
     def step(self) -> None:
-        self.done = min(self.done + 1, self.steps)
-        share = self.done / self.steps
+        self._go_to(min(self.done + 1, self.steps))
+
+    def state_dict(self) -> dict[str, float]:
+        return {"done": self.done, "full": self.full}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on where the saved one was, with the steps and the start of this one."""
+        self.full = state["full"]
+        self._go_to(min(int(state["done"]), self.steps))
+
+    def _go_to(self, done: int) -> None:
+        self.done, share = done, done / self.steps
         setattr(self.head, self.attribute, (1 - share) * self.start + share * self.full)
 
 
@@ -221,14 +250,16 @@ class Angles(NamedTuple):
     between: float
 
 
-def class_angles(features: Float[Tensor, "n features"], labels: Int[Tensor, " n"]) -> Angles:
+def class_angles(features: Float[Tensor, "n features"], labels: Shaped[Tensor, "..."]) -> Angles:
     """How tight the classes are, and how far apart.
 
     ``within`` is the mean angle between a feature vector and the mean direction of its class,
     ``between`` the angle from a class's mean direction to the nearest other one. Raises
-    ``ValueError`` for fewer than two classes.
+    ``ValueError`` for fewer than two classes, and for labels that are not one class number for each
+    row.
     """
     x = directions(features)
+    labels = _checked_classes(labels, len(x))
     classes, place = labels.unique(return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"got {len(classes)} class in labels: angles between classes need two")
@@ -240,22 +271,37 @@ def class_angles(features: Float[Tensor, "n features"], labels: Int[Tensor, " n"
 
 
 def pair_scores(
-    features: Float[Tensor, "n features"], labels: Int[Tensor, " n"]
+    features: Float[Tensor, "n features"], labels: Shaped[Tensor, "..."]
 ) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
-    """The cosine of every pair of different rows, each pair once, and whether it is one class."""
+    """The cosine of every pair of different rows, each pair once, and whether it is one class.
+
+    Raises ``ValueError`` for labels that are not one class number for each row.
+    """
     x = directions(features)
+    labels = _checked_classes(labels, len(x))
     first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
     return (x @ x.T)[first, second], labels[first] == labels[second]
 
 
 def roc(
-    scores: Float[Tensor, " pairs"], same: Bool[Tensor, " pairs"]
+    scores: Float[Tensor, " pairs"], same: Shaped[Tensor, "..."]
 ) -> tuple[Float[Tensor, " thresholds"], Float[Tensor, " thresholds"]]:
     """The rates of false and of true acceptance at each threshold, the highest threshold first.
 
     A pair is accepted where its score is at least the threshold, and each score is one. Raises
-    ``ValueError`` unless there are pairs of both kinds.
+    ``ValueError`` unless there are pairs of both kinds, for a score that is NaN, and for ``same``
+    that is not one bool for each score.
     """
+    if same.dtype != torch.bool or same.shape != scores.shape:
+        raise ValueError(
+            f"same must hold one bool for each of {tuple(scores.shape)} scores, got {same.dtype} "
+            f"of shape {tuple(same.shape)}: make bools of zeros and ones with same == 1"
+        )
+    if scores.isnan().any():
+        raise ValueError(
+            f"{int(scores.isnan().sum())} of {len(scores)} scores are NaN: look for NaN in the "
+            "features that they come from"
+        )
     if not same.any() or same.all():
         raise ValueError(
             f"got {int(same.sum())} same pairs of {len(same)}: give pairs of each kind"
@@ -268,7 +314,7 @@ def roc(
     return false[last_of_ties] / false[-1], true[last_of_ties] / true[-1]
 
 
-def equal_error_rate(scores: Float[Tensor, " pairs"], same: Bool[Tensor, " pairs"]) -> float:
+def equal_error_rate(scores: Float[Tensor, " pairs"], same: Shaped[Tensor, "..."]) -> float:
     """The least level under which one threshold keeps both rates of error; 0 is perfect.
 
     The rates are those of false acceptance (of the pairs that differ) and of false rejection (of
@@ -280,6 +326,31 @@ def equal_error_rate(scores: Float[Tensor, " pairs"], same: Bool[Tensor, " pairs
 
 def _angle(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return cosine.clamp(-1, 1).acos()
+
+
+def _checked_classes(
+    labels: Shaped[Tensor, "..."], n: int, classes: int | None = None
+) -> Int[Tensor, " n"]:
+    """The labels as int64, if they are ``n`` class numbers, below ``classes`` where it is given."""
+    if labels.shape != (n,) or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"labels must be {n} class numbers, integers of shape ({n},), got {labels.dtype} of "
+            f"shape {tuple(labels.shape)}: for shares of classes use argmax(dim=1), for a column "
+            "squeeze(1)"
+        )
+    if classes is not None and len(labels):
+        low, high = (int(end) for end in labels.aminmax())
+        if low < 0 or high >= classes:
+            raise ValueError(
+                f"labels must be classes from 0 to {classes - 1}, got {low} to {high}: leave out "
+                "rows that have no class, or make a head with more classes"
+            )
+    return labels.long()
+
+
+def _forgive_missing_settings(module: nn.Module, keys: Any) -> None:
+    # A state of weights alone, such as another library's, leaves scale and margin as they are.
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith("_extra_state")]
 
 
 def _checked_scale(scale: float) -> float:

@@ -9,15 +9,16 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from cycler import cycler
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-Values = Sequence[float | int] | Shaped[Tensor, "_"]
+Values = Sequence[float | int | Shaped[Tensor, ""]] | Shaped[Tensor, "_"]
 
 # Okabe and Ito's colours, without the yellow that is lost on white, the darker ones first.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#E69F00", "#56B4E9")
@@ -73,18 +74,25 @@ def show(figure: Figure, alt: str) -> None:
 
 
 def images(
-    batch: Float[Tensor, "n c h w"], titles: Sequence[str] | None = None, columns: int = 8
+    batch: Shaped[Tensor, "n c h w"], titles: Sequence[str] | None = None, columns: int = 8
 ) -> Figure:
     """Draw a grid of images with one (grey) or three (RGB) channels, each under its title.
 
-    0 is black and 1 is white; values outside [0, 1] are drawn as the nearer of the two. Raises
-    ``ValueError`` for an empty batch, another number of channels, or titles that are not ``n``.
+    0 is black and 1 is white, for uint8 255; floats outside [0, 1] are drawn as the nearer of the
+    two. Raises ``ValueError`` for an empty batch, another number of channels, other integers, or
+    titles that are not ``n``.
     """
     n, channels, height, width = batch.shape
     if n == 0 or channels not in (1, 3):
         raise ValueError(
             f"can't draw a batch of shape {tuple(batch.shape)}: give at least one image, as "
             "(n, 1, h, w) for grey or (n, 3, h, w) for RGB"
+        )
+    if batch.dtype == torch.uint8:
+        batch = batch / 255
+    elif not batch.is_floating_point() and batch.dtype != torch.bool:
+        raise ValueError(
+            f"can't tell which {batch.dtype} is white: give floats in [0, 1], or uint8 up to 255"
         )
     if titles is not None and len(titles) != n:
         raise ValueError(f"got {len(titles)} titles for {n} images: give one for each")
@@ -96,7 +104,7 @@ def images(
     )
     for axes in grid.flat:
         axes.set_axis_off()
-    pixels = batch.detach().cpu().clamp(0, 1).movedim(1, -1).numpy()
+    pixels = batch.detach().cpu().float().clamp(0, 1).movedim(1, -1).numpy()
     for axes, image in zip(grid.flat, pixels, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     for axes, title in zip(grid.flat, titles or (), strict=False):
@@ -164,8 +172,8 @@ def label_ends(axes: Axes) -> None:
 
 def _numbers(values: Values) -> np.ndarray:
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
-    return np.asarray(values, dtype=float)
+        return values.detach().cpu().double().numpy()
+    return np.array([one.item() if isinstance(one, Tensor) else one for one in values], float)
 
 
 def _last_visible_point(axes: Axes, line: Line2D) -> tuple[float, float]:

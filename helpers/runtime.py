@@ -95,7 +95,7 @@ def scratch(name: str) -> Path:
 def scratch_root() -> Path:
     """The directory in which ``scratch`` makes its directories; it need not exist yet."""
     if configured := os.environ.get("TUTORIAL_SCRATCH"):
-        return Path(configured).absolute()
+        return Path(configured).expanduser().absolute()
     checkout = Path(__file__).resolve().parent.parent
     project_file = checkout / "pyproject.toml"
     in_checkout = project_file.is_file() and f'name = "{PROJECT}"' in project_file.read_text("utf8")

@@ -74,12 +74,13 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFunction) 
 
     The model gives logits ``(n, classes)``, of which the largest is the prediction; ``y`` holds
     classes ``(n,)``. ``loss_fn`` is a mean over its batch. Every submodule gets its own mode back.
-    Raises ``ValueError`` if ``batches`` is empty.
+    Raises ``ValueError`` if ``batches`` is empty, and for logits or classes of another form.
     """
     losses, hits, sizes = [], [], []
     with _eval_mode(model):
         for x, y in _on_device_of(model, batches):
             logits = model(x)
+            _check_classes(logits, y)
             losses.append(loss_fn(logits, y))
             hits.append((logits.argmax(dim=1) == y).float().mean())
             sizes.append(len(x))
@@ -88,6 +89,19 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFunction) 
     return Evaluation(
         _mean_per_sample(torch.stack(losses), sizes), _mean_per_sample(torch.stack(hits), sizes)
     )
+
+
+def _check_classes(logits: Tensor, y: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"evaluate needs logits of shape (n, classes), 2 classes or more, got "
+            f"{tuple(logits.shape)}: measure a model with other outputs in a loop of your own"
+        )
+    if y.shape != logits.shape[:1] or y.is_floating_point():
+        raise ValueError(
+            f"evaluate needs class numbers of shape ({len(logits)},), got {y.dtype} of shape "
+            f"{tuple(y.shape)}: for shares of classes use argmax(dim=1), for a column squeeze(1)"
+        )
 
 
 def _on_device_of(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -38,14 +38,14 @@ def next_second() -> None:
 
 def files(logdir: LogDir) -> dict[str, list[Path]]:
     """The event files of each run, by its name, the oldest first. Raises as ``runs`` does."""
-    root = Path(logdir)
+    root = Path(logdir).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
             f"no log directory at {str(root)!r} (seen from {str(Path.cwd())!r}): give the "
             "directory that the SummaryWriter got, or one above it"
         )
     found: dict[str, list[Path]] = {}
-    for folder, _, names in os.walk(root):
+    for folder, names in _folders(root, ()):
         events = sorted((name for name in names if "tfevents" in name), key=_by_number)
         if events:
             run = Path(folder).relative_to(root).as_posix()
@@ -56,6 +56,18 @@ def files(logdir: LogDir) -> dict[str, list[Path]]:
             "'events.out.tfevents.…' in its log directory as soon as it is made"
         )
     return dict(sorted(found.items()))
+
+
+def _folders(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, list[str]]]:
+    """A folder and those below, each with its files; links are followed, but in no circle."""
+    real = folder.resolve()
+    if real in above:
+        return
+    inside = list(folder.iterdir())
+    yield folder, [path.name for path in inside if not path.is_dir()]
+    for path in inside:
+        if path.is_dir():
+            yield from _folders(path, (*above, real))
 
 
 def events(paths: list[Path], purge: bool) -> Iterator[Event]:

@@ -1,5 +1,8 @@
 """Draws what TensorBoard's dashboards show, from the same event files.
 
+All points are drawn that ``reading`` gives. The board draws a sample of them, and may draw points
+that a restart with ``purge_step`` hides here.
+
 Each function returns a figure in the course's look. ``title`` states what the figure shows; without
 one, the tag stands there. All raise what the functions in ``reading`` raise.
 """
@@ -53,15 +56,21 @@ def draw_scalars(
 ) -> Figure:
     """Draw one line a run over the steps, as on the SCALARS dashboard.
 
-    With ``smoothing``, the logged values stay as a faint line behind the smoothed one.
+    With ``smoothing``, the logged values stay as a faint line behind the smoothed one. A run
+    without a finite value has no line, and is named below the axis.
     """
     figure, axes = plt.subplots()
+    lineless = []
     for run, points in groupby(reading.scalars(logdir, tag), key=lambda point: point.run):
         steps, values = zip(*((point.step, point.value) for point in points), strict=True)
+        if not np.isfinite(values).any():
+            lineless.append(run)
+            continue
         (line,) = axes.plot(steps, smoothed(values, smoothing), label=run)
         if smoothing > 0:
             axes.plot(steps, values, "-", color=line.get_color(), alpha=0.3, lw=1, label="_logged")
-    axes.set(title=title or tag, xlabel="step", ylabel=tag)
+    without = f" (without a finite value: {', '.join(lineless)})" if lineless else ""
+    axes.set(title=title or tag, xlabel=f"step{without}", ylabel=tag)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len({line.get_label() for line in axes.lines} - {"_logged"}) > plots.MOST_LABELS:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)

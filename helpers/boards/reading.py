@@ -2,9 +2,10 @@
 
 Each function reads all that is on disk: no point is left out by sampling. Rows come in the order of
 run, tag, and place in the file; ``tag`` and ``run`` select. What a restart with ``purge_step``
-hides is left out. Every function raises ``FileNotFoundError`` for a log directory that does not
-exist or holds no event file, and ``KeyError`` for a tag or a run that is not there; the message
-lists those that are.
+hides is left out, as TensorBoard's ``EventAccumulator`` does. (The board's quick reader does not
+know ``purge_step``: it may still show such points.) Every function raises ``FileNotFoundError`` for
+a log directory that does not exist or holds no event file, and ``KeyError`` for a tag or a run that
+is not there; the message lists those that are.
 """
 
 from __future__ import annotations

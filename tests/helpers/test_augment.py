@@ -82,19 +82,6 @@ def test_a_mask_is_one_in_its_box_and_zero_elsewhere(taught, seed, alpha, height
         assert torch.equal(one, expected)
 
 
-@pytest.fixture(scope="module")
-def area():
-    return definitions.load(CHAPTER, "area")
-
-
-@laws
-@given(seeds, alphas, sides, sides)
-def test_the_chapters_area_counts_the_pixels_of_a_mask(area, seed, alpha, height, width):
-    boxes = boxes_of(augment, seed, alpha, 6, height, width)
-    counted = augment.inside(boxes, height, width).sum(dim=(1, 2, 3))
-    assert torch.equal(area(boxes), counted.long())
-
-
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 50)])
 def test_a_box_that_is_not_cut_covers_what_its_share_leaves(taught, height, width):
     shares = torch.linspace(0, 1, 11)
@@ -487,10 +474,34 @@ def test_js_divergence_has_finite_gradients_where_a_probability_is_zero(taught, 
 # What is refused
 
 
+def with_a_nan(images):
+    images = images.clone()
+    images[0, 0, 0, 0] = math.nan
+    return images
+
+
+def boxes_and_partners(images):
+    return torch.zeros(len(images), 4, dtype=torch.int64), torch.arange(len(images))
+
+
+def test_finite_images_whose_sum_is_not_finite_are_taken():
+    images = torch.full((2, 1, 8, 8), 60_000.0, dtype=torch.float16)
+    assert augment.cutout(images, 4).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda x, y: augment.mixup(x, y, alpha=0), "alpha must be above 0, got 0"),
+        (lambda x, y: augment.cutout(x[0], 4), r"shape \(n, c, h, w\), got .*: for one image"),
+        (lambda x, y: augment.cutmix(x[0], y), r"shape \(n, c, h, w\), got"),
+        (lambda x, y: augment.augmix(x[0]), r"shape \(n, c, h, w\), got"),
+        (lambda x, y: augment.cutout((255 * x).byte(), 4), "must be floats, got torch.uint8"),
+        (lambda x, y: augment.augmix(x > 0.5), "must be floats, got torch.bool"),
+        (lambda x, y: augment.mixup(x, y.long()), r"\): add .float\(\)$"),
+        (lambda x, y: augment.paste(x / 0, y, *boxes_and_partners(x)), "infinite values in"),
+        (lambda x, y: augment.cutout(with_a_nan(x), 4), "NaN or infinite values in 1 of"),
+        (lambda x, y: augment.augmix(with_a_nan(x)), "NaN or infinite values in 1 of"),
         (lambda x, y: augment.cutmix(x, y, alpha=-1), "alpha must be above 0, got -1"),
         (lambda x, y: augment.cutout(x, -2), "size must be at least 0 pixels, got -2"),
         (lambda x, y: augment.augmix(x, severity=11), "severity must be in 1 to 10, got 11"),

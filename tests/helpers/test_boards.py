@@ -75,6 +75,25 @@ def test_every_number_of_every_run_comes_back_in_order(runs):
             assert_equal(boards.scalars(logdir, tag), rows)
 
 
+def test_linked_runs_are_found_and_a_circle_of_links_ends(tmp_path):
+    SummaryWriter(tmp_path / "elsewhere" / "run").close()
+    logdir = tmp_path / "logdir"
+    logdir.mkdir()
+    try:
+        (logdir / "linked").symlink_to(tmp_path / "elsewhere" / "run")
+        (logdir / "circle").symlink_to(logdir)
+    except OSError:
+        pytest.skip("no links may be made here")
+    assert boards.runs(logdir) == ["linked"]
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    SummaryWriter(tmp_path / "runs").close()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert boards.runs("~/runs") == ["."]
+
+
 def test_the_files_of_a_run_are_read_in_the_order_in_which_they_were_made(tmp_path):
     numbers = (9, 10, 100)  # the counter at the end of the names that one process gives
     for number in numbers:

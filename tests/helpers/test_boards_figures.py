@@ -64,6 +64,15 @@ def test_smoothing_leaves_the_logged_values_behind_the_smoothed_ones(logdir):
     assert {text.get_text() for text in figure.axes[0].texts} == {"first", "second"}
 
 
+def test_a_run_without_a_finite_value_is_named_and_the_others_are_drawn(tmp_path):
+    for name, value in (("diverged", float("nan")), ("healthy", 1.0)):
+        with SummaryWriter(tmp_path / name) as writer:
+            writer.add_scalar("loss", value, 0)
+    figure = boards.draw_scalars(tmp_path, "loss", smoothing=0.5)
+    assert set(lines(figure)) == {"healthy", "_logged"}
+    assert figure.axes[0].get_xlabel() == "step (without a finite value: diverged)"
+
+
 def test_many_runs_are_named_in_a_legend(tmp_path):
     names = [f"run-{i}" for i in range(plots.MOST_LABELS + 1)]
     for name in names:

@@ -4,6 +4,7 @@ Killed processes, full disks and damage at every place of a file are in
 `tests/long/test_checkpoint_faults.py`.
 """
 
+import builtins
 import contextlib
 import copy
 import errno
@@ -244,7 +245,32 @@ def test_a_place_that_can_not_be_written_to_is_named(tmp_path, taken):
     target = path if taken == "folder" else path / "checkpoint.pt"
     with nothing_changes(tmp_path), pytest.raises(CheckpointError) as caught:
         checkpoint.save(target, step=1)
-    assert str(target) in str(caught.value) and "choose another folder" in str(caught.value)
+    assert str(target) in str(caught.value)
+    advice = {"folder": "A folder has this name", "file": "A file has the name of a folder"}
+    assert advice[taken] in str(caught.value)
+
+
+def test_a_long_name_is_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / f"{'ä' * 125}.pt"
+    checkpoint.save(path, step=1)
+    assert checkpoint.load(path) == {"step": 1}
+    with nothing_changes(tmp_path), pytest.raises(CheckpointError, match="Choose a shorter name"):
+        checkpoint.save(tmp_path / f"{'ä' * 130}.pt", step=1)
+
+
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    checkpoint.save("~/run/a.pt", step=1)
+    assert checkpoint.load("~/run/a.pt") == checkpoint.load(tmp_path / "run" / "a.pt")
+    assert Checkpoints("~/run").folder == tmp_path / "run"
+
+
+def test_a_tensor_that_brings_its_graph_is_refused_by_its_place(tmp_path):
+    loss = torch.ones((), requires_grad=True) * 2
+    with nothing_changes(tmp_path), pytest.raises(CheckpointError, match="losses.1 is a tensor wi"):
+        checkpoint.save(tmp_path / "a.pt", losses=[0.5, loss])
+    checkpoint.save(tmp_path / "a.pt", losses=[0.5, loss.detach()], weight=nn.Parameter(loss.data))
 
 
 # A save that is stopped
@@ -313,6 +339,53 @@ def test_a_call_that_fails_loses_nothing(saved, monkeypatch, function, error):
     expected = CheckpointError if isinstance(error, OSError) else KeyboardInterrupt
     with nothing_changes(saved.parent), pytest.raises(expected):
         checkpoint.save(saved, step=1)
+
+
+@pytest.mark.parametrize(("module", "function"), [(builtins, "open"), (os, "replace")])
+def test_an_interrupt_at_the_end_of_a_call_passes_and_leaves_no_unfinished_file(
+    saved, monkeypatch, module, function
+):
+    """Python raises when the system call returns."""
+    real = getattr(module, function)
+
+    def interrupted(*arguments, **options):
+        done = real(*arguments, **options)
+        if done is not None:
+            done.close()
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, function, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(saved, step=1)
+    assert checkpoint.load(saved)["step"] == (1 if function == "replace" else 0)
+    assert [file.name for file in saved.parent.iterdir()] == [saved.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the permissions are those of POSIX")
+def test_the_new_file_has_the_permissions_of_the_old_one(saved):
+    for mode in (0o640, 0o604, 0o444):
+        saved.chmod(mode)
+        checkpoint.save(saved, a=mode)
+        assert stat.S_IMODE(saved.stat().st_mode) == mode
+
+
+def test_a_first_file_has_the_permissions_of_any_new_file(path):
+    plain = path.with_name("plain")
+    plain.write_bytes(b"")
+    checkpoint.save(path, a=1)
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_behind_a_link_the_file_is_replaced_and_the_link_stays(tmp_path):
+    real, link = tmp_path / "disk" / "real.pt", tmp_path / "link.pt"
+    checkpoint.save(real, a=1)
+    try:
+        link.symlink_to(real)
+    except OSError:
+        pytest.skip("this system makes no links")
+    checkpoint.save(link, a=2)
+    assert link.is_symlink() and checkpoint.load(real) == {"a": 2}
 
 
 def test_what_comes_back_changed_from_the_disk_does_not_take_the_name(saved, monkeypatch):
@@ -411,6 +484,17 @@ def test_a_flipped_bit_of_a_tensor_is_found_though_torch_load_finds_none(path):
     error = is_refused_or_right(path, bytes(changed))
     assert type(error) is DamagedError and "checksum" in str(error)
     assert checkpoint.differences(torch.load(path), GOOD) == ["weights"]
+
+
+def test_a_file_that_was_saved_without_checksums_is_not_damaged(path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        checkpoint.save(path, **GOOD)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert checkpoint.differences(checkpoint.load(path), GOOD) == []
+    content = path.read_bytes()
+    assert type(is_refused_or_right(path, content[:-1])) is DamagedError
 
 
 def test_a_record_that_is_listed_as_a_folder_is_damage(path):
@@ -991,6 +1075,33 @@ def test_what_a_killed_process_left_goes_with_the_next_save(tmp_path):
             assert kept.load() == {"step": 1} and len(kept.all()) == 1
             kept.save(2)
             assert not unfinished.exists() and other.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file can't be removed there anyway")
+def test_what_another_process_is_writing_stays(tmp_path):
+    kept, writing = Checkpoints(tmp_path), tmp_path / ".step=00000009.pt.0123abcd.tmp"
+    with writing.open("xb") as file, checkpoint._claimed(file):
+        kept.save(1)
+        assert writing.exists(), "what is empty may not be claimed yet"
+        file.write(b"half of")
+        file.flush()
+        kept.save(2)
+        assert writing.exists()
+    kept.save(3)
+    assert not writing.exists()
+
+
+def test_a_folder_that_can_not_be_changed_is_gone_back_in(tmp_path, monkeypatch, capsys):
+    kept = Checkpoints(tmp_path)
+    kept.save(1)
+    kept.save(2).write_bytes(b"cut off")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert kept.load() == {"step": 1}
+    assert "It can't be renamed; going back" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import multiprocessing
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
@@ -55,9 +55,29 @@ def test_a_scripts_own_classes_can_be_loaded_again(monkeypatch):
     assert loading._start_method(cls(), "win32") == ("spawn", "")
 
 
-def test_what_cannot_be_pickled_is_not_sent():
-    method, why = loading._start_method(OfThisModule(lambda x: x), "win32")
+def test_a_function_without_a_name_is_forked_on_linux_and_not_sent_elsewhere():
+    dataset = OfThisModule(lambda x: x)
+    assert loading._start_method(dataset, "linux") == ("fork", "")
+    method, why = loading._start_method(dataset, "win32")
     assert method is None and "lambda" in why
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+@pytest.mark.parametrize("beside", [(), (of_a_cell(),)])
+def test_an_open_file_is_not_shared_by_workers(platform, beside, in_a_notebook):
+    with Path(__file__).open("rb") as file:
+        method, why = loading._start_method(OfThisModule(*beside, file), platform)
+    assert method is None
+    assert "BufferedReader" in why and "first __getitem__, not in __init__" in why
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no server starts the workers")
+def test_many_tensors_are_more_than_the_server_takes():
+    few, many = ([torch.ones(1) for _ in range(n)] for n in (200, 400))
+    assert loading._start_method(few, "linux") == ("forkserver", "")
+    assert loading._start_method(many, "linux") == ("spawn", "")
+    loader = DataLoader(many, batch_size=100, **loading.workers(many, 1))
+    assert torch.cat(list(loader)).sum() == 400
 
 
 def test_looking_at_a_data_set_does_not_move_its_tensors():
@@ -128,26 +148,3 @@ def test_no_warning_where_a_new_process_can_load():
     assert (
         loader.multiprocessing_context.get_start_method() in multiprocessing.get_all_start_methods()
     )
-
-
-class Draws:
-    """Two random numbers, from a generator of its own."""
-
-    def __init__(self):
-        self.own = np.random.default_rng(0)
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, i):
-        return self.own.random()
-
-
-def test_reseeding_gives_each_worker_numbers_of_its_own():
-    def drawn(**options):
-        return torch.cat(list(DataLoader(Draws(), **loading.workers(Draws(), 2), **options)))
-
-    first, second = drawn()
-    assert first == second
-    first, second = drawn(worker_init_fn=loading.reseed)
-    assert first != second

@@ -156,7 +156,7 @@ def test_the_labels_decide_and_not_the_mode(heads, kind):
 def test_one_weight_is_registered_once(heads, kind):
     head = getattr(heads, kind)(6, 4)
     assert [(name, tuple(p.shape)) for name, p in head.named_parameters()] == [("weight", (4, 6))]
-    assert list(head.state_dict()) == ["weight"] and not list(head.children())
+    assert {*head.state_dict()} - {"_extra_state"} == {"weight"} and not list(head.children())
 
 
 @on_both
@@ -292,7 +292,7 @@ def test_the_bound_is_refused_where_it_has_no_value(classes, probability):
 @given(
     steps=st.integers(1, 30),
     what=st.sampled_from(["margin", "scale"]),
-    start=st.floats(0.0, 1.0),
+    start=st.floats(0.01, 1.0),
     full=st.floats(0.1, 1.0),
 )
 def test_margin_and_scale_rise_in_equal_steps_to_what_they_were(heads, steps, what, start, full):
@@ -317,6 +317,33 @@ def test_a_warmup_without_steps_or_with_nothing_to_raise_is_refused():
         margins.Warmup(margins.CosFace(6, 4), 0)
     with pytest.raises(ValueError, match="CosFace has no temperature to raise"):
         margins.Warmup(margins.CosFace(6, 4), 5, "temperature")
+    with pytest.raises(ValueError, match="a scale must start above 0, got 0.0"):
+        margins.Warmup(margins.CosFace(6, 4), 5, "scale")
+
+
+def test_a_head_and_its_warmup_go_on_where_they_were_saved():
+    head = margins.CosFace(6, 4, scale=64.0, margin=0.2)
+    warmup = margins.Warmup(head, 4)
+    warmup.step()
+    saved = head.state_dict(), warmup.state_dict()
+    new = margins.CosFace(6, 4)
+    going_on = margins.Warmup(new, 4)
+    new.load_state_dict(saved[0])
+    going_on.load_state_dict(saved[1])
+    assert (new.scale, new.margin) == (64.0, 0.05)
+    for _ in range(5):
+        going_on.step()
+    assert new.margin == 0.2
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "L2Softmax"])
+def test_a_scale_is_loaded_and_stays_where_weights_alone_are_loaded(kind):
+    state = getattr(margins, kind)(6, 4, scale=64.0).state_dict()
+    head = getattr(margins, kind)(6, 4, scale=8.0)
+    head.load_state_dict({name: value for name, value in state.items() if torch.is_tensor(value)})
+    assert head.scale == 8.0
+    head.load_state_dict(state)
+    assert head.scale == 64.0
 
 
 # Angles
@@ -417,6 +444,53 @@ def test_a_perfect_order_has_no_error_and_equal_scores_have_nothing_else():
 def test_pairs_of_one_kind_are_refused(kind):
     with pytest.raises(ValueError, match="give pairs of each kind"):
         margins.roc(random(3), torch.tensor([kind] * 3))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 1, 4]), "classes from 0 to 3, got 0 to 4"),
+        (torch.tensor([0, -100, 1]), "classes from 0 to 3, got -100 to 1"),
+        (torch.tensor([0, 1]), r"integers of shape \(3,\), got torch.int64 of shape \(2,\)"),
+        (torch.tensor([[0], [1], [2]]), r"of shape \(3, 1\): .* for a column squeeze\(1\)"),
+        (torch.tensor([0.0, 1.7, 2.0]), "got torch.float32"),
+        (torch.eye(3, 4), r"for shares of classes use argmax\(dim=1\)"),
+        (torch.tensor([True, False, True]), "got torch.bool"),
+    ],
+)
+def test_labels_that_are_not_a_class_for_each_row_are_refused(labels, message):
+    with pytest.raises(ValueError, match=message):
+        margins.ArcFace(6, 4)(random(3, 6), labels)
+    if "classes from" not in message:
+        for measure in (margins.class_angles, margins.pair_scores):
+            with pytest.raises(ValueError, match=message):
+                measure(random(3, 6), labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32])
+def test_small_integers_are_labels_too_and_a_batch_may_be_empty(dtype):
+    head, x = margins.ArcFace(6, 4), random(3, 6)
+    assert torch.equal(
+        head(x, torch.tensor([0, 3, 1], dtype=dtype)), head(x, torch.tensor([0, 3, 1]))
+    )
+    assert head(x[:0], torch.tensor([], dtype=dtype)).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "same", "message"),
+    [
+        (random(4), torch.tensor([1, 1, 0, 0]), "one bool .* got torch.int64 .* same == 1"),
+        (random(4), torch.tensor([[True], [True], [False], [False]]), r"of shape \(4, 1\)"),
+        (
+            torch.tensor([0.9, math.nan, 0.3]),
+            torch.tensor([True, True, False]),
+            "1 of 3 scores are NaN",
+        ),
+    ],
+)
+def test_scores_and_kinds_of_pairs_that_mean_nothing_are_refused(scores, same, message):
+    with pytest.raises(ValueError, match=message):
+        margins.equal_error_rate(scores, same)
 
 
 # Training

@@ -160,6 +160,20 @@ def test_each_title_stands_above_its_image():
     assert [axes.get_title() for axes in figure.axes] == ["a", "b", "c", ""]
 
 
+@pytest.mark.parametrize(
+    "image", [torch.tensor(128, dtype=torch.uint8), torch.tensor(128 / 255).bfloat16()]
+)
+def test_bytes_and_half_precision_are_drawn_as_the_same_grey(image):
+    figure = plots.images(image.expand(1, 1, 2, 2))
+    drawn = figure.axes[0].images[0].get_array()
+    assert drawn.max() == pytest.approx(128 / 255, abs=0.002)
+
+
+def test_integers_without_a_known_white_are_refused():
+    with pytest.raises(ValueError, match="which torch.int64 is white"):
+        plots.images(torch.ones(1, 1, 2, 2, dtype=torch.int64))
+
+
 @pytest.mark.parametrize("titles", [[], ["a"], ["a", "b", "c"]])
 def test_another_number_of_titles_than_of_images_is_refused(titles):
     with pytest.raises(ValueError, match=f"{len(titles)} titles for 2 images"):
@@ -244,6 +258,19 @@ def test_a_name_stands_at_the_last_point_that_can_be_drawn(yscale, tail):
 def test_a_curve_without_a_point_to_draw_is_refused_by_its_name(yscale, values):
     with pytest.raises(ValueError, match="series 'b' has no"):
         plots.curves({"a": [1.0, 2.0], "b": values}, yscale=yscale, **LABELS)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.tensor([1.0, 2.0]).bfloat16(),
+        [torch.tensor(1.0, requires_grad=True), torch.tensor(2.0)],
+        torch.tensor([1.0, 2.0], requires_grad=True),
+    ],
+)
+def test_losses_are_drawn_as_they_come_out_of_a_training(values):
+    _, axes = plots.curves({"a": values}, **LABELS)
+    assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0]
 
 
 def test_no_curves_at_all_are_refused():

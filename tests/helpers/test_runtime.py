@@ -151,6 +151,11 @@ def test_a_scratch_name_that_could_lead_elsewhere_is_refused(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_tilde_is_the_home_directory(monkeypatch):
+    monkeypatch.setenv("TUTORIAL_SCRATCH", "~/course")
+    assert runtime.scratch_root() == Path.home() / "course"
+
+
 def test_scratch_lies_in_the_checkout_from_any_working_directory(tmp_path, monkeypatch):
     monkeypatch.delenv("TUTORIAL_SCRATCH", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -272,6 +272,25 @@ def test_an_evaluation_computes_no_gradients_and_changes_nothing():
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.parametrize(
+    ("outputs", "y", "message"),
+    [
+        (
+            4,
+            torch.eye(4),
+            r"of shape \(4,\), got torch.float32 of shape \(4, 4\): .* argmax\(dim=1\)",
+        ),
+        (4, torch.tensor([[0], [1], [2], [3]]), r"for a column squeeze\(1\)"),
+        (4, torch.tensor([0, 1, 2]), r"of shape \(4,\), got torch.int64 of shape \(3,\)"),
+        (1, torch.tensor([0, 1, 0, 1]), r"2 classes or more, got \(4, 1\)"),
+    ],
+)
+def test_an_evaluation_by_anything_but_classes_is_refused(outputs, y, message):
+    model = nn.Linear(3, outputs)
+    with pytest.raises(ValueError, match=message):
+        training.evaluate(model, [(torch.ones(4, 3), y)], lambda scores, y: scores.sum())
+
+
 @pytest.mark.parametrize("batches", [[], ()])
 def test_an_evaluation_on_nothing_is_refused(batches):
     with pytest.raises(ValueError, match="batches is empty"):
