@@ -6,6 +6,7 @@ That is: type, shape, dtype, device, value.
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +68,7 @@ def describe(value: Any) -> str:
         return _limited(_safe_repr(value), 400)
     if kind in (tuple, list):
         inside = ", ".join(describe(item) for item in value[:8]) + (", …" if len(value) > 8 else "")
+        inside += "," if kind is tuple and len(value) == 1 else ""
         return _limited(f"({inside})" if kind is tuple else f"[{inside}]", 600)
     if kind is dict:
         shown = list(value.items())[:8]
@@ -160,9 +162,21 @@ def _tensors(expected: Tensor, got: Any, where: str, roughly: bool) -> Differenc
                 **_tolerances(expected, roughly),
             )
         except AssertionError as error:
-            remark = "; ".join(line for line in str(error).splitlines()[1:] if line.strip())
+            remark = _in_short(str(error))
             return Difference("value", where, describe(expected), describe(got), remark)
     return None
+
+
+def _in_short(report: str) -> str:
+    """How many values differ, and where most, from what ``assert_close`` says; else ""."""
+    mismatched = re.search(r"^Mismatched elements: (\d+) / (\d+)", report, re.MULTILINE)
+    greatest = re.search(
+        r"^Greatest absolute difference: (\S+) at index \((.*?),?\)", report, re.MULTILINE
+    )
+    if mismatched is None or greatest is None:
+        return ""
+    differ = f"{mismatched[1]} of {mismatched[2]} values differ"
+    return f"{differ}, the one at [{greatest[2]}] most: by {float(greatest[1]):.3g}"
 
 
 def _tolerances(expected: Tensor, roughly: bool) -> dict[str, float]:

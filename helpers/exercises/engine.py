@@ -208,7 +208,7 @@ class Exercise:
             return Card("right", self.title, self.takeaway)
         recognised = self._recognised(answer, expected, trials, found)
         if recognised:
-            return self._wrong(recognised, self._score(answer))
+            return self._wrong(recognised, [*self._score(answer), *_printed(trials)])
         card = self._first_failure(answer, expected, trials, found)
         unrecognised.keep(self.name, answer, card)
         return card
@@ -275,7 +275,7 @@ class Exercise:
 
         An answer makes a mistake if it does as the mistake does wherever that differs from the
         reference. If it differs elsewhere too, something that the mistake gave must be telling, and
-        what else is wrong is said.
+        a second mistake that explains some of it is said as well.
         """
         if self._only_roughly(expected, trials):
             return ""
@@ -290,14 +290,7 @@ class Exercise:
         first, explained = made[0]
         left = set(found) - explained
         others = [mistake.says for mistake, places in made[1:] if places & left]
-        demands = [
-            self.requires[name]
-            for name in self._by_weight({name for _, name in left})
-            if name in self.requires and name not in {name for _, name in explained}
-        ]
-        besides = [f"And besides: {text}" for text in others]
-        besides += [f"And this is not met: {text}" for text in demands]
-        return "\n\n".join([first.says, *besides[:1]])
+        return "\n\n".join([first.says, *(f"And besides: {text}" for text in others[:1])])
 
     def _places_of(
         self, mistake: Mistake, answer: Any, expected: list[Trial], trials: list[Trial]
@@ -364,7 +357,7 @@ class Exercise:
             if not type(wanted) is type(got) is bool and place.kind not in _TOLD_WHOLE:
                 rows += [("expected", place.expected), ("got", place.got)]
             rows += [("details", place.remark)] if place.kind == "value" and place.remark else []
-        rows += [("it printed", trial.printed.rstrip())] if trial.printed.strip() else []
+        rows += _printed([trial])
         rows += [("it warned", trial.warned[0])] if trial.warned else []
         return self._wrong(text, rows)
 
@@ -464,9 +457,9 @@ class Prediction(Exercise):
                 rows = [("a prediction looks like", self.blank), *rows]
             lacks = place.kind == "keys" and [key for key in self.right if key not in answer]
             # A value was written, not returned, so the remark on functions does not apply.
-            text = (
-                f"`{lacks[0]!r}` is missing." if lacks else _sentence(replace(place, remark=""), "")
-            )
+            came = kind_of(answer) if place.kind == "type" and not place.where else place.got
+            told = replace(place, remark="", got=came)
+            text = f"`{lacks[0]!r}` is missing." if lacks else _sentence(told, "")
             return self._wrong(text, rows)
         where = f" at `{place.where}`" if place.where else ""
         return self._wrong(
@@ -523,7 +516,7 @@ def _lines_of(node: ast.stmt, text: str) -> str:
 
 def _sentence(found: Difference, demand: str) -> str:
     """What is wrong. A value that differs breaks the demand; a type or a shape may not."""
-    if found.kind in ("value", "argument", "missing") and demand:
+    if found.kind in ("value", "argument", "missing", "length", "keys") and demand:
         return f"This is not met: {demand}"
     where = f" at `{found.where}`" if found.where else ""
     kinds = f"{found.expected} is expected, {found.got} came"
@@ -537,6 +530,12 @@ def _sentence(found: Difference, demand: str) -> str:
         "keys": f"The keys differ{where}.",
     }
     return _and_demand(facts.get(found.kind, f"The {found.kind} differs{where}."), demand)
+
+
+def _printed(trials: Iterable[Trial]) -> list[tuple[str, str]]:
+    """A row with what an answer printed in the first of some trials in which it did."""
+    texts = (trial.printed.rstrip() for trial in trials)
+    return [("it printed", text) for text in texts if text][:1]
 
 
 def _and_demand(said: str, demand: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
+import math
 import os
 import random
 import re
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from helpers import runtime
 
@@ -85,6 +88,20 @@ def first_line(error: BaseException) -> str:
     return lines[0][:300] if lines else "(no message)"
 
 
+def _without_leftovers(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``torch.empty`` that gives NaN: what memory happens to hold makes no answer right."""
+
+    @functools.wraps(empty)
+    def filled(*size: Any, **options: Any) -> Tensor:
+        made = empty(*size, **options)
+        if made.is_floating_point():
+            with torch.no_grad():
+                made.fill_(math.nan)
+        return made
+
+    return filled
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Torch's usual modes inside; afterwards the reader's modes and generators as they were."""
@@ -96,6 +113,7 @@ def undisturbed() -> Iterator[None]:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     devices = range(torch.accelerator.device_count()) if accelerator else ()
     kind = accelerator.type if accelerator else "cuda"
+    empty = torch.empty
     with (
         torch.random.fork_rng(devices=devices, device_type=kind),
         torch.inference_mode(False),
@@ -104,8 +122,10 @@ def undisturbed() -> Iterator[None]:
     ):
         try:
             torch.set_default_dtype(torch.float32)
+            torch.empty = _without_leftovers(empty)
             yield
         finally:
+            torch.empty = empty
             random.setstate(python_state)
             np.random.set_state(numpy_state)
             os.chdir(folder)

@@ -163,7 +163,21 @@ def test_the_first_failing_case_is_shown():
     rows = dict(card.rows)
     assert rows["tried on"] == "a table"
     assert "6." in rows["expected"] and "9." in rows["got"]
-    assert "Mismatched elements: 4 / 4" in rows["details"]
+    assert rows["details"].startswith("4 of 4 values differ")
+
+
+@pytest.mark.parametrize(
+    "answer", [lambda x: print("seen") or 2 * x.sum(), lambda x: print("seen")]
+)
+def test_what_an_answer_printed_is_shown_with_every_verdict(answer):
+    wrong = [Mistake("No sum.", lambda: lambda x: 2 * x.sum())]
+    assert dict(made(mistakes=wrong).check(answer).rows)["it printed"] == "seen"
+
+
+def test_memory_that_nobody_filled_makes_no_answer_right():
+    zeros = made(lambda x: torch.zeros(len(x)))
+    assert zeros.check(lambda x: torch.zeros(len(x))).state == "right"
+    assert zeros.check(lambda x: torch.empty(len(x))).state == "wrong"
 
 
 def test_only_what_there_is_to_say_is_said():
@@ -532,3 +546,9 @@ def test_a_name_that_a_chapter_forgot_to_define_is_not_taken_for_a_mistake():
     exercise = made(mistakes=[Mistake("Forgotten.", lambda: lambda x: forgotten(x))])
     card = exercise.check(lambda x: forgotten(x))
     assert card.state == "wrong" and card.text != "Forgotten."
+
+
+def test_a_list_in_place_of_a_set_is_called_a_list():
+    said = {"title": "Seen", "stars": 1, "minutes": 1, "takeaway": "", "hints": ()}
+    question = Prediction("chapter.seen", lambda: {0, 6}, **said)
+    assert "a set is expected, a list came" in question.check([0, 6]).text

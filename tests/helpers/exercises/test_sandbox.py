@@ -196,6 +196,7 @@ def modes():
         "device": torch.get_default_device(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "anomalies": torch.is_anomaly_enabled(),
+        "empty": torch.empty,
         "filters": list(warnings.filters),
     }
 
