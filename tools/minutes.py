@@ -1,7 +1,8 @@
 """How long a chapter's core path takes, computed from its words, its code and its exercises.
 
 The rates are those of a careful reader: 180 words and 10 lines of code a minute. An exercise takes
-the minutes that its heading says; what its prompt says is read in that time.
+the minutes that its heading says; what its prompt says is read in that time. The cells that tell
+the minutes are not counted.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from nbformat import NotebookNode
 
 WORDS_A_MINUTE = 180
 LINES_A_MINUTE = 10
+TELLING = ("header", "half-way")
 EXERCISE = re.compile(r"^### ★.* · (\d+) min$", re.MULTILINE)
 
 
@@ -38,6 +40,8 @@ def _rounded(cells: Sequence[NotebookNode]) -> int:
 
 
 def _minutes(cell: NotebookNode) -> float:
+    if cell.get("id") in TELLING:
+        return 0
     exercise = EXERCISE.search(cell.source)
     hidden = cell.metadata.get("jupyter", {}).get("source_hidden")
     if cell.cell_type == "markdown":
