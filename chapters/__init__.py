@@ -32,7 +32,7 @@ CHAPTERS = (
     Chapter(
         stem="00_start_here",
         title="Start here",
-        question="What happens in the twelve lines that every PyTorch program contains?",
+        question="What happens in the few lines that every training in PyTorch contains?",
     ),
     Chapter(
         stem="01_module",

@@ -43,6 +43,7 @@ def _polynomial(number):
         Case("x² at -3.0", lambda x: x**2, -3.0, about="sign"),
         Case("sin(1,000,000 · x) at 0.5", lambda x: torch.sin(1e6 * x), 0.5, about="exact"),
         Case("relu at 0.0, where autograd says 0", torch.relu, 0.0, about="exact"),
+        Case("abs at 0.0, where autograd says 0", torch.abs, 0.0, about="exact"),
     ],
     observe=_called,
 )
@@ -160,8 +161,8 @@ def train_digits(x, y):
 
     model.train()
     for _ in range(10):
-        for images, labels in batches:
-            loss = loss_fn(model(images), labels)
+        for x_batch, y_batch in batches:
+            loss = loss_fn(model(x_batch), y_batch)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

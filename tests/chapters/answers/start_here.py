@@ -46,6 +46,17 @@ def slope_by_central_difference(f, at):
     return ((f(high) - f(low)) / (2 * h)).item()
 
 
+def slope_by_the_best_of_many_estimates(f, at):
+    def estimate(h):
+        values = [f(torch.tensor(at - k * h, dtype=torch.float64)).item() for k in range(5)]
+        weights = 25, -48, 36, -16, 3
+        return sum(w * value for w, value in zip(weights, values, strict=True)) / (12 * h)
+
+    estimates = [estimate(10 ** (-k / 4)) for k in range(8, 34)]
+    changes = [abs(b - a) for a, b in zip(estimates, estimates[1:], strict=False)]
+    return estimates[1 + changes.index(min(changes))]
+
+
 def slope_without_sign(f, at):
     x = torch.tensor([float(at)], requires_grad=True)
     f(x).backward()
@@ -227,6 +238,37 @@ def train_digits_with_a_later_network(x, y):
     return model
 
 
+def train_digits_with_sgd_for_the_first_network(x, y):
+    torch.manual_seed(0)
+
+    def network(hidden):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+
+    model = network(hidden=32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    if len(x) > 100:
+        model = network(hidden=128)
+    for _ in range(10):
+        for x_batch, y_batch in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
+            loss = F.cross_entropy(model(x_batch), y_batch)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+def train_digits_with_a_low_rate(x, y):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for _ in range(10):
+        loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model
+
+
 def train_digits_with_an_optimizer_for_many_only(x, y):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     if len(x) > 100:
@@ -289,6 +331,7 @@ WRONG = {
     "slope": [
         (slope_by_forward_difference, "that is not rounded"),
         (slope_by_central_difference, "that is not rounded"),
+        (slope_by_the_best_of_many_estimates, "The derivative is exact for every `f`"),
         (slope_without_sign, "took the sign away"),
         (slope_rounded, "that is not rounded"),
         (slope_of_the_result, "`.grad` of the result"),
@@ -303,6 +346,8 @@ WRONG = {
     ],
     "train_digits": [
         (train_digits_with_a_later_network, "no step has ever moved one of its weights"),
+        (train_digits_with_sgd_for_the_first_network, "no step has ever moved one of its weights"),
+        (train_digits_with_a_low_rate, "is the learning rate large enough"),
         (train_digits_with_an_optimizer_for_many_only, "there is no optimizer at all"),
         (train_digits_that_lets_the_last_bias_learn, "look at the data"),
         (train_digits_that_returns_nothing, "A function that has no `return`"),
