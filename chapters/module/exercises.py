@@ -311,6 +311,124 @@ def count_trainable(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def _linear_layers(net):
+    """Its stem, its blocks and its heads, in any order of registration."""
+    parts = [part for part in net.modules() if isinstance(part, nn.Linear)]
+    return sorted(parts, key=lambda part: (part.in_features != 64, -part.out_features))
+
+
+def _is_whole(net, depth, width):
+    sizes = [(part.in_features, part.out_features) for part in _linear_layers(net)]
+    known = [(64, width), *[(width, width)] * depth, (width, 10), (width, 2)]
+    return sizes == known
+
+
+_NOT_WHOLE = Words("some layers are not among the network's modules")
+
+
+def _agree(first, second):
+    """Whether two outputs are the same; only dicts are looked into."""
+    parts = [list(out.values()) if isinstance(out, dict) else out for out in (first, second)]
+    return all(torch.equal(one, other) for one, other in zip(*parts, strict=True))
+
+
+def _complaints(answer, depth, widths, pictures):
+    net, copied = made(answer, depth, *widths), made(answer, depth, *widths)
+    width = widths[0] if widths else 32
+    yield "parameters", sorted(tuple(p.shape) for p in net.parameters())
+    net.train()(pictures)
+    net.eval()
+    copied.eval()
+    yield "evaluation", _agree(net(pictures), net(pictures))
+    copied.load_state_dict(net.state_dict())
+    yield "reloaded", _agree(net(pictures), copied(pictures))
+    whole = _is_whole(net, depth, width)
+    parameters = [p for part in _linear_layers(net) for p in (part.weight, part.bias)]
+    _fill(parameters)
+    outputs = net(pictures)
+    seen = outputs
+    if isinstance(outputs, dict):
+        seen = {name: _copied(out) for name, out in outputs.items()}
+    yield "output", seen if whole else _NOT_WHOLE
+    if not whole:
+        yield "slope", _NOT_WHOLE
+        return
+    yield "slope", gradients(torch.cat([outputs["digit"], outputs["even"]], dim=1), *parameters)
+
+
+def _dropped(answer, depth, n):
+    """In words: what becomes of values ``h = 1`` where each block adds ``h + 1``."""
+    net = made(answer, depth, 12).eval().train()
+    if not _is_whole(net, depth, 12):
+        yield "dropout", _NOT_WHOLE
+        return
+    *parts, digit, even = _linear_layers(net)
+    with torch.no_grad():
+        for part in parts:
+            part.weight.copy_(torch.eye(*part.weight.shape))
+            part.bias.fill_(part.in_features == 12)
+        for head, rows in (digit, slice(10)), (even, slice(10, 12)):
+            head.weight.copy_(torch.eye(12)[rows])
+            head.bias.zero_()
+    outputs = net(torch.ones(n, 1, 8, 8))
+    units = torch.cat([outputs["digit"], outputs["even"]], dim=1)
+    values, counts = units.round(decimals=3).unique(return_counts=True)
+    shares = counts / units.numel()
+    kept = torch.tensor([[0.2, 0.8], [0.04, 0.32, 0.64]][depth - 1])
+    # With this many values, chance moves no share by half as much.
+    if shares.shape == kept.shape and (shares - kept).abs().max() < 0.04:
+        shares = kept
+    found = [f"{v:g} ({s:.0%})" for v, s in zip(values.tolist(), shares.tolist(), strict=True)]
+    yield "dropout", Words(", ".join(found[:4]))
+
+
+@chapter.exercise(
+    cases=lambda: [
+        *(
+            Case(
+                f"{depth} blocks{f' of width {widths[0]}' if widths else ''}, {n} pictures",
+                *(depth, widths, numbers(n, 1, 8, 8, seed=depth)),
+            )
+            for depth, widths, n in (
+                (2, (), 3),
+                (5, (), 1),
+                (0, (), 2),
+                (1, (20,), 4),
+                (3, (7,), 2),
+            )
+        ),
+        *(
+            Case(
+                f"values h = 1, {depth} blocks that add h + 1 each, in train mode",
+                *(depth, 600),
+                observe=_dropped,
+            )
+            for depth in (1, 2)
+        ),
+    ],
+    observe=_complaints,
+)
+class DeepNet(nn.Module):
+    """Residual blocks and two heads: which digit is it, and is it even?"""
+
+    def __init__(self, depth, width=32):
+        super().__init__()
+        self.stem = nn.Linear(64, width)
+        self.blocks = nn.ModuleList(
+            [
+                nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.2))
+                for _ in range(depth)
+            ]
+        )
+        self.heads = nn.ModuleDict({"digit": nn.Linear(width, 10), "even": nn.Linear(width, 2)})
+
+    def forward(self, images):
+        h = self.stem(images.flatten(start_dim=1))
+        for block in self.blocks:
+            h = h + block(h)
+        return {name: head(h) for name, head in self.heads.items()}
+
+
 def _statistics(layer):
     found = [require(getattr(layer, name), torch.Tensor, f"`{name}`") for name in ("mean", "std")]
     return {name: _copied(one).flatten() for name, one in zip(("mean", "std"), found, strict=True)}
@@ -559,124 +677,6 @@ class FineTuned(nn.Module):
 
     def forward(self, x):
         return self.head(self.backbone(x))
-
-
-def _linear_layers(net):
-    """Its stem, its blocks and its heads, in any order of registration."""
-    parts = [part for part in net.modules() if isinstance(part, nn.Linear)]
-    return sorted(parts, key=lambda part: (part.in_features != 64, -part.out_features))
-
-
-def _is_whole(net, depth, width):
-    sizes = [(part.in_features, part.out_features) for part in _linear_layers(net)]
-    known = [(64, width), *[(width, width)] * depth, (width, 10), (width, 2)]
-    return sizes == known
-
-
-_NOT_WHOLE = Words("some layers are not among the network's modules")
-
-
-def _agree(first, second):
-    """Whether two outputs are the same; only dicts are looked into."""
-    parts = [list(out.values()) if isinstance(out, dict) else out for out in (first, second)]
-    return all(torch.equal(one, other) for one, other in zip(*parts, strict=True))
-
-
-def _complaints(answer, depth, widths, pictures):
-    net, copied = made(answer, depth, *widths), made(answer, depth, *widths)
-    width = widths[0] if widths else 32
-    yield "parameters", sorted(tuple(p.shape) for p in net.parameters())
-    net.train()(pictures)
-    net.eval()
-    copied.eval()
-    yield "evaluation", _agree(net(pictures), net(pictures))
-    copied.load_state_dict(net.state_dict())
-    yield "reloaded", _agree(net(pictures), copied(pictures))
-    whole = _is_whole(net, depth, width)
-    parameters = [p for part in _linear_layers(net) for p in (part.weight, part.bias)]
-    _fill(parameters)
-    outputs = net(pictures)
-    seen = outputs
-    if isinstance(outputs, dict):
-        seen = {name: _copied(out) for name, out in outputs.items()}
-    yield "output", seen if whole else _NOT_WHOLE
-    if not whole:
-        yield "slope", _NOT_WHOLE
-        return
-    yield "slope", gradients(torch.cat([outputs["digit"], outputs["even"]], dim=1), *parameters)
-
-
-def _dropped(answer, depth, n):
-    """In words: what becomes of values ``h = 1`` where each block adds ``h + 1``."""
-    net = made(answer, depth, 12).eval().train()
-    if not _is_whole(net, depth, 12):
-        yield "dropout", _NOT_WHOLE
-        return
-    *parts, digit, even = _linear_layers(net)
-    with torch.no_grad():
-        for part in parts:
-            part.weight.copy_(torch.eye(*part.weight.shape))
-            part.bias.fill_(part.in_features == 12)
-        for head, rows in (digit, slice(10)), (even, slice(10, 12)):
-            head.weight.copy_(torch.eye(12)[rows])
-            head.bias.zero_()
-    outputs = net(torch.ones(n, 1, 8, 8))
-    units = torch.cat([outputs["digit"], outputs["even"]], dim=1)
-    values, counts = units.round(decimals=3).unique(return_counts=True)
-    shares = counts / units.numel()
-    kept = torch.tensor([[0.2, 0.8], [0.04, 0.32, 0.64]][depth - 1])
-    # With this many values, chance moves no share by half as much.
-    if shares.shape == kept.shape and (shares - kept).abs().max() < 0.04:
-        shares = kept
-    found = [f"{v:g} ({s:.0%})" for v, s in zip(values.tolist(), shares.tolist(), strict=True)]
-    yield "dropout", Words(", ".join(found[:4]))
-
-
-@chapter.exercise(
-    cases=lambda: [
-        *(
-            Case(
-                f"{depth} blocks{f' of width {widths[0]}' if widths else ''}, {n} pictures",
-                *(depth, widths, numbers(n, 1, 8, 8, seed=depth)),
-            )
-            for depth, widths, n in (
-                (2, (), 3),
-                (5, (), 1),
-                (0, (), 2),
-                (1, (20,), 4),
-                (3, (7,), 2),
-            )
-        ),
-        *(
-            Case(
-                f"values h = 1, {depth} blocks that add h + 1 each, in train mode",
-                *(depth, 600),
-                observe=_dropped,
-            )
-            for depth in (1, 2)
-        ),
-    ],
-    observe=_complaints,
-)
-class DeepNet(nn.Module):
-    """Residual blocks and two heads: which digit is it, and is it even?"""
-
-    def __init__(self, depth, width=32):
-        super().__init__()
-        self.stem = nn.Linear(64, width)
-        self.blocks = nn.ModuleList(
-            [
-                nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.2))
-                for _ in range(depth)
-            ]
-        )
-        self.heads = nn.ModuleDict({"digit": nn.Linear(width, 10), "even": nn.Linear(width, 2)})
-
-    def forward(self, images):
-        h = self.stem(images.flatten(start_dim=1))
-        for block in self.blocks:
-            h = h + block(h)
-        return {name: head(h) for name, head in self.heads.items()}
 
 
 _STATISTICS = ("running_mean", "running_var")
