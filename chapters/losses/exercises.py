@@ -286,7 +286,7 @@ def sequence_loss(logits, targets, pad):
 
 def _digits():
     split = data.digits()
-    return split.x_train[:640], split.y_train[:640], split.x_test[:200], split.y_test[:200]
+    return split.x_train[:640], split.y_train[:640], split.x_val[:200], split.y_val[:200]
 
 
 def _asked_one_at_a_time(answer, x, y, x_new, y_new):
@@ -305,15 +305,13 @@ def _asked_one_at_a_time(answer, x, y, x_new, y_new):
 
 
 @chapter.exercise(
-    cases=lambda: [Case("640 digits for training, 200 others to judge", *_digits())],
+    cases=lambda: [Case("640 digits for training, 200 for validation", *_digits())],
     observe=_asked_one_at_a_time,
     seconds=30,
 )
 def train_reader(x, y):
     """Train a classifier on images `x` with labels `y` and return it."""
     torch.manual_seed(0)
-    batches = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)
-
     model = nn.Sequential(
         nn.Flatten(),
         nn.Linear(64, 64),
@@ -326,8 +324,8 @@ def train_reader(x, y):
 
     model.train()
     for _ in range(10):
-        for images, labels in batches:
-            loss = loss_fn(model(images), labels)
+        for rows in torch.randperm(len(x)).split(64):
+            loss = loss_fn(model(x[rows]), y[rows])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

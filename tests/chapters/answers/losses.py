@@ -65,6 +65,14 @@ def huber_that_sums_by_default(prediction, target, delta=1.0, reduction="sum"):
     return huber_of_torch(prediction, target, delta, reduction)
 
 
+def huber_with_a_line_of_slope_1(prediction, target, delta=1.0, reduction="mean"):
+    if prediction.shape != target.shape:
+        raise ValueError(prediction.shape, target.shape)
+    e = (prediction - target).abs()
+    each = torch.where(e > delta, e - 0.5 * delta, 0.5 * e * e)
+    return each if reduction == "none" else getattr(each, reduction)()
+
+
 def huber_averaged_over_rows(prediction, target, delta=1.0, reduction="mean"):
     each = huber_of_torch(prediction, target, delta, "none")
     return {"none": each, "sum": each.sum(), "mean": each.sum() / len(each)}[reduction]
@@ -150,6 +158,35 @@ def bce_that_takes_0_for_none(logits, targets, pos_weight=None):
     return weight * targets * F.softplus(-logits) + (1 - targets) * F.softplus(logits)
 
 
+def bce_of_two_sigmoids(logits, targets, pos_weight=None):
+    if pos_weight is None:
+        pos_weight = torch.ones(1)
+    positive = pos_weight * targets * torch.log(torch.sigmoid(logits))
+    return -(positive + (1 - targets) * torch.log(torch.sigmoid(-logits)))
+
+
+def bce_with_a_number_inside(small):
+    def bce_with_logits(logits, targets, pos_weight=None):
+        p = torch.sigmoid(logits)
+        w = 1 if pos_weight is None else pos_weight
+        return -(w * targets * torch.log(p + small) + (1 - targets) * torch.log(1 - p + small))
+
+    return bce_with_logits
+
+
+def bce_with_clamped_probabilities(logits, targets, pos_weight=None):
+    p = torch.sigmoid(logits).clamp(1e-6, 1 - 1e-6)
+    w = 1 if pos_weight is None else pos_weight
+    return -(w * targets * p.log() + (1 - targets) * (1 - p).log())
+
+
+def bce_with_clamped_logarithms(logits, targets, pos_weight=None):
+    p = torch.sigmoid(logits)
+    w = 1 if pos_weight is None else pos_weight
+    yes, no = p.log().clamp(min=-100), (1 - p).log().clamp(min=-100)
+    return -(w * targets * yes + (1 - targets) * no)
+
+
 def bce_in_float64(logits, targets, pos_weight=None):
     p = logits.double().exp() / (1 + logits.double().exp())
     w = 1 if pos_weight is None else pos_weight
@@ -193,6 +230,12 @@ def sequence_loss_by_masked_sentences(logits, targets, pad):
         for scores, classes in zip(logits, targets, strict=True)
     ]
     return torch.stack(losses).mean()
+
+
+def sequence_loss_masked_and_averaged(logits, targets, pad):
+    each = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    mask = (targets != pad).float()
+    return (each * mask).mean()
 
 
 def sequence_loss_of_positive_classes(logits, targets, pad):
@@ -508,6 +551,7 @@ WRONG = {
         (huber_with_another_message, "The parabola lacks its half"),
         (huber_that_counts_elements, "it raises a `ValueError`"),
         (huber_that_sums_by_default, "with these defaults"),
+        (huber_with_a_line_of_slope_1, "Your line has the slope 1"),
         (huber_averaged_over_rows, "the mean over all elements"),
         (huber_without_a_graph, "The loss is a function of the prediction for autograd"),
     ],
@@ -519,11 +563,19 @@ WRONG = {
         (bce_with_the_largest_taken_out, "At a logit of exactly 0"),
         (bce_that_weighs_whole_elements, "and nothing else"),
         (bce_that_takes_0_for_none, "It may be 0"),
+        (bce_of_two_sigmoids, "`σ(-200)` is rounded to 0"),
+        *(
+            (bce_with_a_number_inside(small), "A small number inside the logarithm")
+            for small in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)
+        ),
+        (bce_with_clamped_probabilities, "You clamp the probability, or its logarithm"),
+        (bce_with_clamped_logarithms, "You clamp the probability, or its logarithm"),
         (bce_in_float64, "for every logit"),
     ],
     "sequence_loss": [
         (sequence_loss_squeezed, "A batch may hold one sentence"),
         (sequence_loss_by_masked_sentences, "You average each sentence first"),
+        (sequence_loss_masked_and_averaged, "still in the divisor"),
         (sequence_loss_of_positive_classes, "over all real positions"),
     ],
     "train_reader": [
