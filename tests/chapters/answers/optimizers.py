@@ -311,6 +311,54 @@ def adam_counts_for_all(
 _COUNT = []
 
 
+def adam_from_0(
+    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
+):
+    b1, b2 = betas
+    t = memory.get("t", 0)
+    memory["t"] = t + 1
+    g = grad if decoupled else grad + weight_decay * w
+    memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
+    memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g**2
+    m, v = memory["m"] / (1 - b1**t), memory["v"] / (1 - b2**t)
+    step = lr * m / (v.sqrt() + eps)
+    return step + lr * weight_decay * w if decoupled else step
+
+
+def adam_that_decays_twice(
+    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
+):
+    step = adam_in_place(w, grad, memory, lr, betas, eps, weight_decay)
+    return step + lr * weight_decay * w if decoupled else step
+
+
+def adam_of_sums(
+    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
+):
+    b1, b2 = betas
+    g = grad if decoupled else grad + weight_decay * w
+    memory["t"] = t = memory.get("t", 0) + 1
+    memory["m"] = b1 * memory.get("m", 0) + g
+    memory["v"] = b2 * memory.get("v", 0) + g * g
+    step = memory["m"] / (1 - b1**t) / ((memory["v"] / (1 - b2**t)).sqrt() + eps)
+    return lr * (step + weight_decay * w) if decoupled else lr * step
+
+
+def step_of_nan(w, grad, memory, **options):
+    return torch.full_like(w, float("nan"))
+
+
+def sgd_with_nesterov_turned_round(
+    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
+):
+    g = grad + weight_decay * w
+    if momentum:
+        old = memory.get("v")
+        memory["v"] = g if old is None else momentum * old + (1 - dampening) * g
+        g = memory["v"] + momentum * g if nesterov else memory["v"]
+    return lr * g
+
+
 def adam_with_fixed_betas(
     w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
 ):
@@ -496,6 +544,12 @@ def begins_at_zero(step, warmup, total):
     if step < warmup:
         return step / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup))))
+
+
+def quarter_cosine(step, warmup, total):
+    if step < warmup:
+        return (step + 1) / warmup
+    return math.cos(math.pi / 2 * (step - warmup) / (total - warmup)) if step < total else 0.0
 
 
 def straight_fall(step, warmup, total):
@@ -712,6 +766,23 @@ def closures(model, batches, validate, epochs, group):
     return model
 
 
+def empties_before_each_group(model, batches, validate, epochs, group):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.1, patience=1)
+    for _ in range(epochs):
+        model.train()
+        for number, (x, y) in enumerate(batches, start=1):
+            if number % group == 1:
+                optimizer.zero_grad()
+            (nn.functional.cross_entropy(model(x), y) / group).backward()
+            if number % group == 0:
+                nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
+                optimizer.step()
+        model.eval()
+        scheduler.step(validate(model))
+    return model
+
+
 def _changed(**changes):
     options = {"max_norm": 1.0, "mode": "max", "factor": 0.1, "patience": 1, "clip": "norm"}
     options |= {"min_lr": 0.0, "measure": float, "weight": lambda group: 1 / group} | changes
@@ -798,6 +869,8 @@ WRONG = {
         (loss_as_a_tensor, "as a float"),
     ],
     "sgd": [
+        (sgd_with_nesterov_turned_round, "the wrong way round"),
+        (step_of_nan, "Without any options that is the gradient"),
         (sgd_with_one_memory, "`memory`"),
         (sgd_with_an_average, "Your velocity is an average"),
         (sgd_keeps_the_first_gradient, "writes into neither"),
@@ -806,10 +879,15 @@ WRONG = {
     ],
     "hundredth": [
         (_HUNDREDTH | {"SGD with momentum": 1.9}, "add one old step"),
+        (_HUNDREDTH | {"SGD with momentum": 9}, "left a gradient out"),
         (_HUNDREDTH | {"SGD with momentum": 9.99973}, "not rounded"),
         (_HUNDREDTH | {"Adam": 0.1}, "slow down as Adagrad"),
     ],
     "adam": [
+        (adam_from_0, "you count from t = 0"),
+        (adam_that_decays_twice, "your decay is there twice"),
+        (adam_of_sums, "Your `m` and `v` are sums"),
+        (step_of_nan, "which is what 0 / 0 gives"),
         (adam_counts_for_all, "In step t"),
         (adam_with_fixed_betas, "as given in `betas`"),
         (adamw_shrinks_w_itself, "writes into neither"),
@@ -830,6 +908,7 @@ WRONG = {
     "warmup_cosine": [
         (cosine_over_all_steps, "Your cosine begins in step 0"),
         (begins_at_zero, "Your first factor is 0"),
+        (quarter_cosine, "a quarter of a cosine's period"),
         (straight_fall, "along half a cosine"),
         (stays_above_zero, "0"),
         (nothing_returned_at_the_end, "no `return`"),
@@ -846,12 +925,13 @@ WRONG = {
         (_changed(max_norm=0.5), "only where that is longer than 1"),
         (_changed(clip="value"), "all parameters taken together"),
         (_changed(clip="each"), "all parameters taken together"),
-        (_changed(mode="min"), "takes better for worse"),
-        (_changed(patience=0), "set no new best"),
-        (_changed(patience=2), "set no new best"),
-        (_changed(factor=0.5), "cut to a tenth"),
-        (_changed(min_lr=0.01), "the count begins anew"),
-        (_changed(measure=lambda accuracy: -accuracy, mode="min"), "set no new best"),
+        (_changed(mode="min"), "counts a better number as worse"),
+        (_changed(patience=0), "brought no new best"),
+        *((_changed(patience=epochs), "brought no new best") for epochs in (2, 3, 10)),
+        (_changed(factor=0.5), "divided by ten"),
+        (_changed(min_lr=0.01), "the counting starts again"),
+        (empties_before_each_group, "In groups of 1 nothing empties"),
+        (_changed(measure=lambda accuracy: -accuracy, mode="min"), "default threshold is relative"),
         (_changed(weight=lambda group: 1), "the *sum* over the group"),
         (_changed(weight=lambda group: 1 / 4), "along the mean"),
     ],
