@@ -14,12 +14,16 @@ import torch
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
 
 SCRIPTS = (
     *("ARABIC", "ARMENIAN", "BENGALI", "CYRILLIC", "DEVANAGARI"),
     *("GEORGIAN", "GREEK", "HEBREW", "TAMIL", "TELUGU"),
 )
+
+# A row for each digit: 64 pixels from 0 to 16, and the class. Found without an import of
+# scikit-learn: that would take a new process longer than the reading.
+DIGITS_FILE = Path(find_spec("sklearn").origin).parent / "datasets" / "data" / "digits.csv.gz"
 
 
 class Digits(Dataset):
@@ -106,6 +110,21 @@ class Draws(Dataset):
         }
 
 
+def reseed(worker_id: int) -> None:
+    """A ``worker_init_fn``: the generator ``own`` of the data set starts from the worker's seed.
+
+    The data set may lie behind one ``Subset`` or several. Raises ``TypeError`` where it has no
+    ``own``: nothing would be seeded.
+    """
+    info = get_worker_info()
+    dataset = info.dataset
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    if not hasattr(dataset, "own"):
+        raise TypeError(f"{type(dataset).__name__} has no generator `own`")
+    dataset.own = np.random.default_rng(info.seed)
+
+
 class Slow(Dataset):
     """Sample ``i`` is the number ``i`` and takes ``waits[i]`` seconds: a disk, or a network."""
 
@@ -148,21 +167,20 @@ class Rows(IterableDataset):
         self.n = n
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "1 8 8"], int]]:
-        # Found, not imported: that would take a new process longer than the reading.
-        package = Path(find_spec("sklearn").origin).parent
-        with gzip.open(package / "datasets" / "data" / "digits.csv.gz", "rt") as lines:
+        with gzip.open(DIGITS_FILE, "rt") as lines:
             for line in islice(lines, self.n):
-                *pixels, digit = map(float, line.split(","))
-                yield torch.tensor(pixels).view(1, 8, 8) / 16, int(digit)
+                numbers = torch.tensor([float(text) for text in line.split(",")])
+                yield numbers[:64].view(1, 8, 8) / 16, int(numbers[64])
 
 
 class ShardedRows(Rows):
     """``Rows`` dealt out to the workers like cards: together they give each row once."""
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "1 8 8"], int]]:
-        info = get_worker_info()
-        first, step = (info.id, info.num_workers) if info else (0, 1)
-        return islice(super().__iter__(), first, None, step)
+        rows, info = super().__iter__(), get_worker_info()
+        if info is None:
+            return rows
+        return islice(rows, info.id, None, info.num_workers)
 
 
 class Letters(Dataset):

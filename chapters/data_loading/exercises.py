@@ -201,6 +201,11 @@ def _padded(answer, samples):
             Case(f"lengths {', '.join(map(str, lengths))}", _texts(*lengths))
             for lengths in [(3, 1, 2), (1, 2, 5), (4, 6, 2, 6, 1), (9, 3), (2, 5, 70)]
         ),
+        Case("codes below 0", [(torch.tensor([-1, 5, -100]), 1), (torch.tensor([-1]), 2)]),
+        Case(
+            "the smallest and the largest codes",
+            [(torch.tensor([2**63 - 1, -(2**63)]), 0), (torch.tensor([-(2**63), 1, -1]), 1)],
+        ),
         Case("one sample", _texts(4)),
         Case("equal lengths", _texts(2, 2)),
         Case("a sample without codes: lengths 3, 0, 1", _texts(3, 0, 1)),
@@ -390,7 +395,7 @@ def _read_ahead(answer, n, *infos):
         behind = [len(read) - 1 - sample["row"] for sample in answer(stream, info)]
         if behind and behind[0] > n // 2:
             return "all read before the first is given"
-        return f"{max(behind, default=0)} samples behind it read"
+        return f"{max(behind, default=0)} later samples read"
 
     yield "ahead", [ahead(info) for info in infos]
 

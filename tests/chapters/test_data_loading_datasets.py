@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from chapters.data_loading import datasets
 from helpers import loading
@@ -19,17 +19,19 @@ from tests.notebooks.cells import NOTEBOOKS, code_cells, read
 
 
 @pytest.mark.parametrize(
-    "name", ["Digits", "DigitFiles", "Records", "Draws", "Slow", "Rows", "ShardedRows"]
+    "name", ["Digits", "DigitFiles", "Records", "Draws", "reseed", "Slow", "Rows", "ShardedRows"]
 )
 def test_the_module_holds_the_code_of_the_notebook(name):
     cells = code_cells(read(NOTEBOOKS / "04_data_loading.ipynb"))
-    (cell,) = [cell for cell in cells if f"class {name}(" in cell.source]
+    begins = ("class " if name[0].isupper() else "def ") + f"{name}("
+    (cell,) = [cell for cell in cells if begins in cell.source]
     assert bare(cell.source) == bare(inspect.getsource(getattr(datasets, name)))
 
 
 def bare(source):
-    """The class without docstrings and annotations."""
-    (cls,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    """The class or function without docstrings and annotations."""
+    kinds = ast.ClassDef | ast.FunctionDef
+    (cls,) = [node for node in ast.parse(source).body if isinstance(node, kinds)]
     for node in ast.walk(cls):
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
             node.body = node.body[1:]
@@ -75,6 +77,22 @@ def test_draws_tell_who_made_them_and_keep_a_generator_of_their_own():
     assert [sample["sample"] for sample in samples] == [0, 1, 2]
     assert {(sample["worker"], sample["seed"]) for sample in samples} == {(-1, -1)}
     assert [s["own"] for s in samples] == np.random.default_rng(0).integers(1000, size=3).tolist()
+
+
+@pytest.mark.parametrize("subsets", [0, 1, 2])
+def test_reseeded_workers_draw_numbers_of_their_own_behind_subsets_too(subsets):
+    dataset = datasets.Draws(4)
+    for _ in range(subsets):
+        dataset = Subset(dataset, range(4))
+    options = loading.workers(dataset, 2) | {"worker_init_fn": datasets.reseed}
+    runs = [torch.cat([b["own"] for b in DataLoader(dataset, 2, **options)]) for _ in range(2)]
+    assert len(set(torch.stack(runs).flatten().tolist())) > 4
+
+
+def test_reseeding_fails_where_there_is_nothing_to_seed():
+    options = loading.workers(range(2), 1) | {"worker_init_fn": datasets.reseed}
+    with pytest.raises(TypeError, match="range has no generator `own`"):
+        list(DataLoader(range(2), **options))
 
 
 def test_a_slow_sample_waits_its_time(monkeypatch):

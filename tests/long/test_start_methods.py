@@ -1,7 +1,7 @@
 """Chapter 04's workers on systems that start processes in another way than this one does.
 
-The chapter says that Windows and macOS spawn, that Linux forks up to Python 3.13 and has a fork
-server from 3.14 on, and that this decides what becomes of a class from a cell.
+The chapter says that Windows and macOS spawn, and that Linux forks up to Python 3.13 and has a fork
+server from 3.14 on. This decides what becomes of a class from a cell.
 """
 
 from __future__ import annotations
@@ -19,9 +19,17 @@ from tests.notebooks.samples import code, notebook
 from tools.run import clean_environment, run
 
 CELLS = (
-    *("rows-class", "new-process", "slow-class", "cell-class", "cell-class-cause"),
-    *("every-method", "doubled", "sharded-class", "worker-error", "clearer"),
-    *("ref-arguments", "ref-pinned", "ref-fallback"),
+    *(
+        "a-class",
+        "a-loader",
+        "rows-class",
+        "new-process",
+        "every-method",
+        "doubled",
+        "sharded-class",
+    ),
+    *("slow-class", "cell-class", "cell-class-cause", "worker-error", "clearer", "clearer-proof"),
+    *("ref-arguments", "ref-pinned"),
 )
 
 
@@ -46,8 +54,27 @@ import multiprocessing
 multiprocessing.set_start_method({system.default!r})
 """
 DECIDES_LIKE = """
+from helpers import loading
+
 decide = loading._start_method
 loading._start_method = lambda dataset, platform: decide(dataset, {system.platform!r})
+"""
+# What the chapter's helper chooses, and that it loads.
+CHOSEN = """
+def forking():
+    # Python 3.12 and later warn when a process with threads, as a notebook's, is forked.
+    if sys.version_info < (3, 12):
+        return contextlib.nullcontext()
+    return expect_warning(DeprecationWarning, match="use of fork() may lead to deadlocks")
+
+
+for dataset in (datasets.Slow([0.0]), Slow([0.0])):
+    arguments = loading.workers(dataset, 2)
+    chosen = arguments.get("multiprocessing_context")
+    method = chosen and chosen.get_start_method()
+    print(type(dataset).__module__, arguments["num_workers"], method)
+    with forking() if method == "fork" else contextlib.nullcontext():
+        assert [batch.tolist() for batch in DataLoader(dataset, **arguments)] == [[0]]
 """
 BY_DEFAULT = """
 assert torch.multiprocessing.get_start_method() == {system.default!r}
@@ -78,6 +105,7 @@ def outputs_on(system: System) -> dict[str, str]:
         cells["imports"],
         code(DECIDES_LIKE.format(system=system), "decides-like"),
         *[cells[name] for name in CELLS],
+        code(CHOSEN, "chosen"),
         code(BY_DEFAULT.format(system=system), "by-default"),
     ]
     if system.default == "fork":
@@ -100,10 +128,10 @@ def test_workers_do_what_the_chapter_says(name):
     shown = outputs_on(system)
     assert f"method: {system.for_modules}\n" in shown["new-process"]
     workers = 2 if system.for_cells else 0
-    assert f"chapters.data_loading.datasets 2 {system.for_modules}\n" in shown["ref-fallback"]
-    assert f"__main__ {workers} {system.for_cells}\n" in shown["ref-fallback"]
+    assert f"chapters.data_loading.datasets 2 {system.for_modules}\n" in shown["chosen"]
+    assert f"__main__ {workers} {system.for_cells}\n" in shown["chosen"]
     no_workers = "the main process loads it. Put what it needs into a module."
-    assert (no_workers in shown["ref-fallback"]) == (system.for_cells is None)
+    assert (no_workers in shown["chosen"]) == (system.for_cells is None)
 
 
 def test_the_default_of_this_python_is_one_that_the_chapter_names():

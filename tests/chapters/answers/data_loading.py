@@ -458,6 +458,16 @@ class OneEpoch(Sampler):
         return self.it
 
 
+class BatchesOfLengths(LongestFirst):
+    def __init__(self, lengths, batch_size, generator):
+        super().__init__(lengths, batch_size, generator)
+        self.lengths = lengths
+
+    def __iter__(self):
+        for batch in super().__iter__():
+            yield [self.lengths[i] for i in batch]
+
+
 class BatchesAsTensors(LongestFirst):
     def __iter__(self):
         return map(torch.tensor, super().__iter__())
@@ -480,6 +490,18 @@ class SeededByTheSeed(LongestFirst):
 
 def without_empty_samples(samples):
     return written_into_zeros([sample for sample in samples if len(sample[0])])
+
+
+def mask_of_a_number_for_padding(samples, number=-1):
+    codes, labels = zip(*samples, strict=True)
+    padded = pad_sequence(codes, batch_first=True, padding_value=number)
+    mask = padded != number
+    codes, lengths = padded.masked_fill(~mask, 0), mask.sum(1)
+    return {"codes": codes, "lengths": lengths, "mask": mask, "labels": torch.tensor(labels)}
+
+
+def mask_of_the_smallest_number(samples):
+    return mask_of_a_number_for_padding(samples, torch.iinfo(torch.int64).min)
 
 
 def time_first(samples):
@@ -506,6 +528,32 @@ def split_by(shares, replacement=False):
     return make_loaders
 
 
+def both_halves_augmented(images, labels, augment, batch_size=32, seed=0):
+    class Images(Dataset):
+        transform = None
+
+        def __len__(self):
+            return len(images)
+
+        def __getitem__(self, i):
+            image = images[i]
+            return (self.transform(image) if self.transform else image), labels[i]
+
+    generator = torch.Generator().manual_seed(seed)
+    dataset = Images()
+    train, test = random_split(dataset, [0.75, 0.25], generator=generator)
+    train.dataset.transform = augment
+    train_loader = DataLoader(train, batch_size, shuffle=True, drop_last=True, generator=generator)
+    return train_loader, DataLoader(test, batch_size)
+
+
+def augmented_once(images, labels, augment, batch_size=32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    train, test = random_split(TensorDataset(images, labels), [0.75, 0.25], generator=generator)
+    changed = [(augment(image), label) for image, label in train]
+    return DataLoader(changed, batch_size, shuffle=True), DataLoader(test, batch_size)
+
+
 def one_noise_for_a_batch(images, labels, augment, batch_size=32, seed=0):
     def augmented(samples):
         images, labels = default_collate(samples)
@@ -526,6 +574,14 @@ def rounds_of_all_workers(stream, info):
     while group := list(itertools.islice(iterator, info.num_workers)):
         if info.id < len(group):
             yield group[info.id]
+
+
+def returns_the_stream_from_a_generator(stream, info):
+    if info is None:
+        return stream
+    for i, sample in enumerate(stream):
+        if i % info.num_workers == info.id:
+            yield sample
 
 
 def all_to_the_first(stream, info):
@@ -592,25 +648,39 @@ WRONG = {
     "epochs": [(EPOCHS | {"len(loader)": 2.5}, "a whole number")],
     "LengthBatches": [
         (OneEpoch, "Each index comes once an epoch"),
+        (BatchesOfLengths, "Your batches hold lengths"),
         (BatchesAsTensors, "A list or a tuple is expected for a batch, a Tensor came"),
-        (OneDirectionOrTheOther, "every order of them comes up"),
+        (OneDirectionOrTheOther, "every order comes up"),
         (SeededByTheSeed, "drawn from `generator`"),
     ],
-    "collated": [(COLLATED | {"score dtype": "float64"}, "the whole name")],
-    "pad": [(without_empty_samples, "a row for each sample"), (time_first, "`(longest, batch)`")],
+    "collated": [
+        (COLLATED | {"score dtype": "float64"}, "the whole name"),
+        (COLLATED | {"score dtype": "torch.double"}, "the right dtype under its other name"),
+        (COLLATED | {"type(batch)": "<class 'dict'>"}, "its name alone: `dict`"),
+        (COLLATED | {"type of pair": "<class 'list'>"}, "its name alone: `list`"),
+    ],
+    "pad": [
+        (without_empty_samples, "a row for each sample"),
+        (time_first, "`(longest, batch)`"),
+        (mask_of_a_number_for_padding, "its own codes first"),
+        (mask_of_the_smallest_number, "its own codes first"),
+    ],
     "make_loaders": [
         (split_by([0.8, 0.2]), "Three quarters"),
         (split_by([0.75, 0.25], replacement=True), "each sample comes once"),
-        (one_noise_for_a_batch, "anew for each image"),
+        (both_halves_augmented, "Both parts of a split look into the *same* data set"),
+        (augmented_once, "no image is augmented once for all epochs"),
+        (one_noise_for_a_batch, "a new change for each image"),
     ],
     "my_share": [
-        (rounds_of_all_workers, "nothing behind it has been read"),
+        (rounds_of_all_workers, "no later sample has been read"),
+        (returns_the_stream_from_a_generator, "`yield from stream` gives them all"),
         (all_to_the_first, "about equal shares"),
         (share_by_value, "whatever they are"),
     ],
     "train_steps": [
         (skips_the_small_one, "The last samples are never seen"),
-        (draws_from_a_list, "No sample is seen more than once more often"),
+        (draws_from_a_list, "differ by at most 1"),
         (always_32, "one batch of `batch_size` samples"),
         (running_mean, "cross-entropy of that step's batch"),
         (gradients_add_up, "the gradient of its own batch alone"),
