@@ -558,6 +558,7 @@ def _where_names_are_taken(answer):
     with _a_folder() as path:
         disk = _Disk(path)
         disk.save(answer, {"step": 2})
+        (path.parent / "other notes").write_text("somebody else's")
         for name in disk.names_used:
             # A name with a number in it is not found twice.
             if not re.search(r"\d{6}", name) and str(os.getpid()) not in name:
@@ -632,7 +633,8 @@ class _Disk:
 
     def moments_without_it(self):
         """What was in the file at moments when no whole checkpoint was."""
-        return [seen for seen in self.seen[1:] if not seen.startswith("step")]
+        moments = [seen for seen in self.seen[1:] if not seen.startswith("step")]
+        return ", then ".join(moments) or "always a whole checkpoint"
 
     def new_names(self):
         return len(self._files().keys() - self.before.keys() - {self.path.name})
@@ -769,18 +771,17 @@ _torch_save = torch.save
 def save_safely(state, path):
     """Save `state` to `path` (a `Path`), so that a crash never costs the old file."""
     import os
-    import tempfile
+    import uuid
 
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
     try:
-        with open(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def straight_into_it(state, path):

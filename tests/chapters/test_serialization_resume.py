@@ -11,15 +11,18 @@ import torch
 from tests.notebooks.cells import NOTEBOOKS, read
 from tools.run import clean_environment
 
-CELLS = ("imports", "digits", "new-net", "shuffled-batches", "new-run", "train", "capture-resume")
+CELLS = (
+    *("imports", "digits", "new-net", "shuffled-batches"),
+    *("new-run", "capture-resume", "train", "own-run"),
+)
 TRUE = """
-run = new_run(seed=0, generator=torch.Generator())
+run = own_run(seed=0)
 losses = train(run, steps=100, save_at=50, path="middle.pt")[50:]
 torch.save({"losses": losses, "end": capture(run)}, "true.pt")
 """
 RESUMED = """
 state = torch.load("middle.pt", map_location="cpu")
-run = resume(state, generator=torch.Generator())
+run = resume(state, own_run(seed=1))
 torch.save({"losses": train(run, steps=50), "end": capture(run)}, "resumed.pt")
 assert not checkpoint.differences(torch.load("true.pt"), torch.load("resumed.pt"))
 """

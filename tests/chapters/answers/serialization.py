@@ -406,6 +406,28 @@ def stops_early(model, train_epoch, validate, epochs):
     return best_loss
 
 
+def only_names_the_copy(model, train_epoch, validate, epochs):
+    lowest = math.inf
+    for _ in range(epochs):
+        train_epoch(model)
+        loss = validate(model)
+        if loss < lowest:
+            lowest, best = loss, copy.deepcopy(model)
+    model = best
+    return lowest
+
+
+def copies_the_names_only(model, train_epoch, validate, epochs):
+    lowest = math.inf
+    for _ in range(epochs):
+        train_epoch(model)
+        loss = validate(model)
+        if loss < lowest:
+            lowest, best = loss, copy.copy(model.state_dict())
+    model.load_state_dict(best)
+    return lowest
+
+
 def returns_the_last_loss(model, train_epoch, validate, epochs):
     lowest, best = math.inf, None
     for _ in range(epochs):
@@ -663,6 +685,12 @@ def puts_the_old_file_aside(state, path):
     aside.unlink(missing_ok=True)
 
 
+def copies_the_old_file_aside(state, path):
+    if path.exists():
+        shutil.copy(path, path.with_suffix(".bak"))
+    torch.save(state, path)
+
+
 def saves_a_part(state, path):
     ex.save_safely.reference({"step": state["step"]}, path)
 
@@ -672,6 +700,18 @@ def prints_the_error(state, path):
         ex.save_safely.reference(state, path)
     except OSError as error:
         print(error)
+
+
+def only_writes_beside_it(state, path):
+    beside = path.with_name(uuid.uuid4().hex)
+    torch.save(state, beside)
+    os.replace(beside, path)
+
+
+def only_writes_beside_it_under_a_fixed_name(state, path):
+    beside = path.with_suffix(".tmp")
+    torch.save(state, beside)
+    os.replace(beside, path)
 
 
 def leaves_it_when_syncing_fails(state, path):
@@ -761,9 +801,16 @@ WRONG = {
     "missing_piece": [
         ({**_PIECES, "D": "optimizer", "E": "random"}, "Run E does not lack the random state"),
         (dict.fromkeys("ABCDE", "optimizer"), "Run A does not lack the optimizer"),
+        ({**_PIECES, "B": "buffer"}, "is none of the five words"),
+        ({**_PIECES, "C": "learning rate"}, "Which of the five sets the learning rate"),
+        ({**_PIECES, "D": "generator"}, 'the list calls it `"random"`'),
+        ({**_PIECES, "E": "momentum"}, "Which of the five keeps the momentum"),
+        ({**_PIECES, "E": "Optimiser"}, "with a z"),
     ],
     "train_keeping_best": [
         (stops_early, "the weights of its best epoch"),
+        (only_names_the_copy, "`model = best` changes only"),
+        (copies_the_names_only, "the same living weights"),
         (returns_the_last_loss, "The loss of the best epoch comes back."),
         (trains_once_more, "has `epochs` epochs"),
         (keeps_float32, "to the last bit"),
@@ -778,7 +825,7 @@ WRONG = {
         (empties_the_state, "`state` stays as it is, then and later"),
     ],
     "warm_start": [
-        (assigns_what_fits, "The parameters stay the same objects"),
+        (assigns_what_fits, "With `assign=True`"),
         (compares_the_number_of_elements, "keep their values"),
         (compares_the_end_of_the_name, "One prefix is taken off, not two"),
         (removes_any_first_word, "another word in front"),
@@ -786,7 +833,7 @@ WRONG = {
         (removes_every_prefix, "One prefix is taken off, not two"),
         (wants_the_same_dtype, "also if its dtype is another"),
         (draws_the_rest_anew, "is taken over"),
-        (in_the_models_order, "the sorted list"),
+        (in_the_models_order, "in the order of the model"),
     ],
     "Trainer": [
         (WithoutAverageAndNoise, "the average of the maker's weights is what it was"),
@@ -802,8 +849,11 @@ WRONG = {
         (with_a_fixed_name, "always has the same name"),
         (syncs_after_renaming, "Only when all bytes of the new file are on the disk"),
         (puts_the_old_file_aside, "At every moment, `path` is a whole checkpoint"),
+        (copies_the_old_file_aside, "At every moment, `path` is a whole checkpoint"),
         (saves_a_part, "gives it back"),
         (prints_the_error, "You swallow the error"),
         (leaves_it_when_syncing_fails, "No new file is left"),
+        (only_writes_beside_it, "Two things are missing"),
+        (only_writes_beside_it_under_a_fixed_name, "Three things are missing"),
     ],
 }
