@@ -1,4 +1,8 @@
-"""Histograms of several runs side by side, as outlines, as the board's Histograms tab draws."""
+"""Histograms of several runs side by side, as outlines.
+
+The board's Histograms tab draws counts, on one scale for all steps of a chart. Here a height is the
+square root of a count, and each outline is equally high, so that single values far out can be seen.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,7 @@ def compare(logdir: LogDir, runs: Sequence[str], layer: str, title: str) -> Figu
         line[0].set_ylabel(f"{kind}s", size=11)
     for axes, run in zip(grid[0], runs, strict=True):
         axes.set_title(run, size=11, loc="center")
-    figure.supxlabel("value; an outline for each time it was logged, the last in front", size=10)
+    figure.supxlabel("value (heights: square roots of counts; the last outline in front)", size=10)
     figure.suptitle(title, x=0.02, ha="left", weight="bold")
     return figure
 
@@ -46,7 +50,7 @@ def _outlines(axes: Axes, rows: Sequence[Histogram]) -> None:
     edges = np.linspace(-scale, scale, 41)
     for place, row in enumerate(rows):
         below = np.interp(edges, row.edges, np.concatenate([[0], np.cumsum(row.counts)]))
-        height = np.sqrt(np.diff(below))  # so that single values far out can be seen
+        height = np.sqrt(np.diff(below))
         height = height / height.max() - 0.6 * place
         axes.fill_between(edges[1:], height, -0.6 * place, color=plots.COLOURS[0], alpha=0.5, lw=0)
         axes.plot(edges[1:], height, "-", color="black", lw=0.8)

@@ -703,25 +703,49 @@ RIGHT = {
     "best": [goes_run_by_run, asks_numpy, sorts_named_tuples, asks_for_the_best_of_each_run],
 }
 
+_TOP = {"run": "run-d", "step": 230, "value": 40.0}
+_FAULTS = {
+    "the rate never falls": "run-c",
+    "it overfits": "run-b",
+    "validation is the training data": "run-f",
+}
+_HIDDEN = dict(zip("ABCDE", ("too small", "dead", "too large", "healthy", "frozen"), strict=True))
+
 WRONG = {
+    "read_board": [
+        ({**_TOP, "run": "six/run-d"}, "without the folder: `run-d`"),
+        ({**_TOP, "value": 39.9}, "off the axis"),
+    ],
+    "wrong_runs": [
+        ({fault: f"six/{run}" for fault, run in _FAULTS.items()}, "These are the right runs"),
+        *(
+            ({**_FAULTS, fault: f"six/{run}"}, f"without the folder: `{run}`")
+            for fault, run in _FAULTS.items()
+        ),
+    ],
+    "which": [
+        ({**_HIDDEN, "A": "slow"}, "none of the five words. Why is it slow?"),
+        ({**_HIDDEN, "A": "small"}, 'write `"too small"`'),
+        ({**_HIDDEN, "C": "large"}, 'write `"too large"`'),
+    ],
     "look": [
         (empties_gradients, "The gradients that the model holds"),
         (makes_everything_ask_for_gradients, "`requires_grad` of each"),
         (records_afterwards, "Whether gradients are recorded"),
-        (draws_a_random_number, "The random numbers"),
+        (draws_a_random_number, "The state of the random numbers"),
         (scales_the_images_in_place, "The images"),
-        (restores_with_train, "Every submodule"),
+        (restores_with_train, "which also reaches the parts of the module"),
         (overflows, "probability for each predicted class"),
     ],
     "train_epoch": [
         (trains_in_eval_mode, "The modes are the caller's"),
         (leaves_eval_mode_behind, "The modes are the caller's"),
-        (logs_no_histogram_of_zeros, "a gradient of zeros is one"),
+        (logs_no_histogram_of_zeros, "A gradient of zeros gets one"),
         (logs_sizes_of_gradients, "since the start of the whole training"),
-        (adds_to_gradients_that_are_there, "each batch's gradient alone"),
+        (adds_to_gradients_that_are_there, "and not before the first one"),
     ],
     "smooth": [
-        (cuts_off_fractions, "Each new value enters"),
+        (cuts_off_fractions, "the new value enters with the factor"),
         (writes_into_the_values, "it stays as it was"),
         (gives_an_array, "A list or a tuple is expected"),
     ],
@@ -738,14 +762,14 @@ WRONG = {
         (takes_a_hundred_thresholds, "takes by itself"),
     ],
     "diagnose": [
-        (diagnosed_by(mean_moved), "1 in 100"),
-        (diagnosed_by(mean_moved, least=1e-4), "1 in 100"),
-        (diagnosed_by(mean_moved, least=0.1), "1 in 100"),
-        (diagnosed_by(least=0.05), "1 in 100"),
-        (diagnosed_by(least=0.001), "1 in 100"),
+        (diagnosed_by(mean_moved), "of its weights below 0.01"),
+        (diagnosed_by(mean_moved, least=1e-4), "whether *any* weight has moved"),
+        (diagnosed_by(mean_moved, least=0.1), "of its weights below 0.01"),
+        (diagnosed_by(least=0.05), "of the weights is 0.01 or more"),
+        (diagnosed_by(least=0.001), "whether *any* weight has moved"),
         (diagnosed_by(cut=cuts_at_both_ends), "It may have a `/` in it"),
-        (wants_every_gradient, "if only once"),
-        (wants_the_last_gradient, "if only once"),
+        (wants_every_gradient, "at least one gradient outside"),
+        (wants_the_last_gradient, "at least one gradient outside"),
     ],
     "best": [
         (reads_the_last_file_only, "still counts"),
