@@ -1,5 +1,7 @@
 """The experiment compares like with like, and its command tells what it found."""
 
+import json
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tests.chapters.pools import InThisProcess
 from tools import augmentation_speed
 
 TINY = experiment.Size(train=20, steps=2, width=2)
+SMALL = ("--train", "20", "--steps", "3", "--width", "2")
 
 
 def method(name):
@@ -151,13 +154,70 @@ def test_the_figure_and_the_table_tell_what_stands_out():
 def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "METHODS", {"none": (experiment.none, (0.0,))})
     monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
-    size = ["--train", "20", "--steps", "3", "--width", "2"]
-    experiment.main(["--seeds", "2", *size, "--out", str(tmp_path / "results.json")])
+    experiment.main(["--seeds", "2", *SMALL, "--out", str(tmp_path / "results.json")])
     printed = capsys.readouterr().out
     said, results = experiment.shipped(tmp_path / "results.json")
-    assert said["torch"] in torch.__version__ and "--seeds 2" in said["command"]
+    row = said["methods"]["none"]
+    assert row["torch"] in torch.__version__ and "--seeds 2" in said["command"]
+    assert len(row["too sure"]) == 2
     assert results["none"].shape == (2, len(experiment.COLUMNS))
     assert experiment.table(results) in printed
+
+
+def test_the_command_computes_some_rows_and_keeps_the_others(tmp_path, monkeypatch):
+    names = ("none", "label smoothing", "MixUp")
+    few = {name: experiment.METHODS[name] for name in names}
+    monkeypatch.setattr(experiment, "METHODS", few)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    out = tmp_path / "results.json"
+    command = ["--seeds", "2", *SMALL, "--out", str(out)]
+    experiment.main(command)
+    before, _ = experiment.shipped(out)
+    monkeypatch.setitem(before["methods"]["none"], "date", "2020-02-02")
+    monkeypatch.setitem(before["methods"]["MixUp"], "date", "2020-02-02")
+    out.write_text(json.dumps(before))
+    experiment.main([*command, "--methods", "MixUp", "label smoothing"])
+    after, _ = experiment.shipped(out)
+    assert tuple(after["methods"]) == names
+    assert after["methods"]["none"] == before["methods"]["none"]
+    assert after["methods"]["MixUp"]["date"] != "2020-02-02"
+
+
+def test_rows_of_another_protocol_are_not_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    out = tmp_path / "results.json"
+    command = ["--seeds", "2", *SMALL, "--methods", "none", "--out", str(out)]
+    with pytest.raises(SystemExit):
+        experiment.main(command)
+    assert "there is no such file" in capsys.readouterr().err
+    out.write_text(json.dumps({"seeds": 3, "size": {}, "columns": [], "methods": {}}))
+    with pytest.raises(SystemExit):
+        experiment.main(command)
+    assert "has other seeds (3)" in capsys.readouterr().err
+
+
+def test_too_sure_is_confidence_less_accuracy(batch):
+    images, targets = batch
+    model = experiment.network(2, seed=0).eval()
+    probabilities = model(images).softmax(dim=1)
+    labels = (probabilities.argmax(dim=1) + 1) % 10  # all wrong
+    found = experiment.too_sure(model, images, labels)
+    assert found == pytest.approx(100 * probabilities.amax(dim=1).mean().item(), rel=1e-4)
+
+
+def test_dropout_drops_features_in_training_only(batch):
+    images, targets = batch
+    model = experiment.network(2, seed=0)
+    plain = experiment.none()(model, images, targets, torch.Generator())
+    some = [experiment.dropout(p)(model, images, targets, torch.Generator()) for p in (0.0, 0.5)]
+    torch.testing.assert_close(some[0], plain)
+    assert not torch.isclose(some[1], plain)
+    assert [*model.state_dict()] == [*experiment.network(2, seed=0).state_dict()]
+
+
+def test_augmix_and_its_loss_choose_among_the_same_severities():
+    (_, plain), (_, loss) = experiment.METHODS["AugMix"], experiment.METHODS["AugMix + JSD"]
+    assert plain == loss
 
 
 def test_what_is_shipped_comes_from_the_whole_protocol():

@@ -166,6 +166,12 @@ def mixup_with_the_inverse(images, labels, classes, shares, partners):
     return mixed, shares[:, None] * y + (1 - shares[:, None]) * y[partners.argsort()]
 
 
+def mixup_with_too_few_columns(images, labels, classes, shares, partners):
+    mixed, _ = mixup_one_by_one(images, labels, classes, shares, partners)
+    hot = F.one_hot(labels)
+    return mixed, shares[:, None] * hot + (1 - shares[:, None]) * hot[partners]
+
+
 def mixup_squeezed(images, labels, classes, shares, partners):
     mixed, targets = mixup_one_by_one(images, labels, classes, shares, partners)
     return mixed.squeeze(), targets.squeeze()
@@ -564,6 +570,12 @@ def _of_probabilities(logits, term):
     return term(p, p.mean(dim=0)).sum(dim=-1).mean()
 
 
+def jsd_with_the_log_of_a_mean(clean, first, second):
+    logs = torch.stack([one.log_softmax(dim=1) for one in (clean, first, second)])
+    log_m = torch.stack([one.exp() for one in logs]).mean(0).log()
+    return (logs.exp() * (logs - log_m)).sum(dim=2).mean()
+
+
 def jsd_masked(*logits):
     return _of_probabilities(logits, lambda p, m: torch.where(p > 0, p * (p.log() - m.log()), 0.0))
 
@@ -741,12 +753,23 @@ WRONG = {
     "one_draw": [
         ({**dict.fromkeys(("a", "b"), 1)}, "is missing"),
     ],
+    "floor": [
+        (
+            {
+                "the perfect model's loss is 0": False,
+                "the sure model's loss is smaller": False,
+                "agreement with the own label, in %": 75,
+            },
+            "mean of the larger share",
+        ),
+    ],
     "mixup": [
         (mixup_in_range, "Image `i` becomes"),
         (mixup_in_place, "The arguments stay as they are"),
         (mixup_in_double, "float32"),
         (mixup_with_the_inverse, "Target `i` is"),
         (mixup_squeezed, "also for one image"),
+        (mixup_with_too_few_columns, "too few columns"),
     ],
     "cutmix": [
         (cutmix_with_a_band, "proportions"),
@@ -764,7 +787,7 @@ WRONG = {
         (cutmix_below_the_shorter_side, "as likely to be the centre"),
         (cutmix_below_the_height, "as likely to be the centre"),
         (cutmix_but_for_the_last_line, "may be the centre"),
-        (cutmix_with_one_place_for_both, "drawn independently"),
+        (cutmix_with_one_place_for_both, "its row and its column are independent"),
         (cutmix_in_the_middle, "what lies outside is cut off"),
         (cutmix_in_the_upper_left, "as likely to be the centre"),
         (cutmix_in_three_quarters, "as likely to be the centre"),
@@ -788,6 +811,7 @@ WRONG = {
     "jsd": [
         (jsd_clamped, "finite and right also"),
         (jsd_without_a_gradient_for_sure_samples, "gradients are finite and right"),
+        (jsd_with_the_log_of_a_mean, "log p is safe now"),
         (jsd_masked, "nan"),
         (jsd_with_xlogy, "nan"),
         (jsd_without_nan, "nan"),
