@@ -39,7 +39,7 @@ def longer():
         "accuracy": accuracy,
         "mean loss of the rows it gets right": loss_right,
         "mean loss of the rows it gets wrong": loss_wrong,
-        "the cosine of any feature and any class weight changes": not torch.allclose(
+        "the cosine of any feature and any class vector changes": not torch.allclose(
             before, after, atol=1e-5
         ),
     }
@@ -381,7 +381,7 @@ def _options_of_arc_head(answer, x, weight, labels, positional, named):
 
 
 def _on_the_class_weight(answer, classes, features):
-    """Rows on their class weight, opposite to it, and 0.02 beside it."""
+    """Rows on their class vector, opposite to it, and 0.02 beside it."""
     head = made(answer, features, classes)
     matrix = _weights(head, torch.eye(classes, features))
     rows = torch.zeros(4, features)
@@ -436,7 +436,7 @@ def _in_turn(n, classes):
                 ("scale and margin as third and fourth argument", (7.0, 0.3), {}),
             )
         ),
-        Case("rows on their class weight and opposite to it", 3, 4, observe=_on_the_class_weight),
+        Case("rows on their class vector and opposite to it", 3, 4, observe=_on_the_class_weight),
     ],
     observe=_fixed,
 )

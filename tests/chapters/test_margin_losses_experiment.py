@@ -1,5 +1,7 @@
 """The experiment of chapter 08 compares like with like, and its command tells what it found."""
 
+import json
+
 import matplotlib.pyplot as plt
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tests.chapters.pools import InThisProcess
 
 TINY = experiment.Size(steps=3, width=4)
 HEADS = [*experiment.SETTINGS]
+COLUMNS = experiment.columns("10 characters")
 
 
 def runs(name, task="7 digits", seeds=(0,)):
@@ -52,17 +55,13 @@ def test_a_stack_gives_what_its_encoders_give():
     torch.testing.assert_close(stack.eval()(x), expected)
 
 
-@pytest.mark.parametrize("name", ["L2-softmax", "cosine", "CosFace", "ArcFace"])
+@pytest.mark.parametrize("name", ["cosine", "CosFace", "ArcFace", "CosFace, rising"])
 def test_logits_are_those_of_the_course_heads(name):
-    kind = {"L2-softmax": margins.L2Softmax, "cosine": margins.CosineHead}.get(name)
-    head = (kind or getattr(margins, name))(5, 4, scale=7.0)
-    margin = 0.0
-    if kind is None:
-        head.margin = margin = 0.3
+    kind = margins.CosineHead if name == "cosine" else getattr(margins, name.partition(",")[0])
+    margin = 0.0 if name == "cosine" else 0.3
+    head = kind(5, 4, scale=7.0, margin=margin)
     x, labels = torch.randn(9, 5), torch.arange(9) % 4
-    given = {key: value[None] for key, value in head.state_dict().items()}
-    if "bias" in given:
-        given["bias"] = given["bias"][:, None]
+    given = {key: value[None] for key, value in head.named_parameters()}
     scale = torch.full((1, 1, 1), 7.0)
     found = experiment.logits(name, x[None], labels[None], given, scale, margin)
     torch.testing.assert_close(found[0], head(x, labels))
@@ -88,16 +87,34 @@ def test_a_rising_scale_and_a_margin_are_whole_at_the_end(monkeypatch):
 
     monkeypatch.setattr(experiment, "logits", looks)
     size = experiment.Size(steps=20, width=4)
-    experiment.train("cosine, rising", runs("cosine, rising"), size)
-    scales = [scale for scale, _ in seen]
-    assert scales[0] == 1.0 and scales == sorted(scales) and scales[-1] == pytest.approx(5.0)
-    seen.clear()
-    experiment.train("ArcFace", runs("ArcFace"), size)
-    assert [margin for _, margin in seen][::4] == pytest.approx([0.0, 0.2, 0.2, 0.2, 0.2])
+    for name in ("cosine, rising", "ArcFace, rising"):
+        seen.clear()
+        full = experiment.SETTINGS[name][0].scale
+        experiment.train(name, runs(name), size)
+        scales = [scale for scale, _ in seen]
+        assert scales[0] == 1.0 and scales == sorted(scales) and scales[-1] == pytest.approx(full)
+    for name in ("ArcFace", "ArcFace, rising"):
+        seen.clear()
+        experiment.train(name, runs(name), size)
+        assert [margin for _, margin in seen][::4] == pytest.approx([0.0, 0.1, 0.1, 0.1, 0.1])
 
 
 def test_every_head_has_the_same_budget():
-    assert {len(set(settings)) for settings in experiment.SETTINGS.values()} == {6}
+    assert {len(set(settings)) for settings in experiment.SETTINGS.values()} == {18}
+    for settings in experiment.SETTINGS.values():
+        for rate in experiment.RATES:
+            assert sum(setting.rate == rate for setting in settings) == 9
+
+
+def test_a_margin_head_differs_from_its_rival_in_the_margin_alone():
+    for name in filter(experiment.has_margin, HEADS):
+        rival = experiment.rival(name)
+        assert rival.endswith("rising") == name.endswith("rising")
+        one = [experiment.Run(experiment.Setting(5.0), experiment.digits_task(0), 0)]
+        with_margin, without = (experiment.train(head, one, TINY) for head in (name, rival))
+        for part in without.parts.keys() - {"bias1", "bias4"}:  # BatchNorm takes these off again
+            value = without.parts[part]
+            torch.testing.assert_close(with_margin.parts[part], value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", [0, 3])
@@ -127,6 +144,7 @@ def test_characters_are_chosen_by_trained_on_and_tested_on_apart(monkeypatch):
         trained = set(x[:, 0, 0, 0].tolist())
         validated = set(task.validation[0][:, 0, 0, 0].tolist())
         tested = set(task.tests["never seen"][0][:, 0, 0, 0].tolist())
+        assert set(task.thresholds["trained characters"][0][:, 0, 0, 0].tolist()) >= trained
         assert (len(validated), len(tested)) == (40, 60)
         assert not (trained & validated or trained & tested or validated & tested)
         choosing = choosing or validated
@@ -159,8 +177,18 @@ def test_the_pixels_are_compared_as_they_are():
 def test_measures_of_features_that_are_perfect():
     labels = torch.arange(40) % 4
     features = F.one_hot(labels, 4).float()
-    found = experiment.measures(features, labels, [(features, labels)])
-    assert found == pytest.approx([0.0, 100.0, 0.0])
+    found = experiment.measures([(features, labels)] * 2, [(features, labels)])
+    assert found == pytest.approx([0.0, 100.0, 0.0, 0.0])
+
+
+def test_a_threshold_is_set_on_other_classes_and_on_those_trained_on():
+    labels, names = torch.arange(40) % 4, ("other characters", "trained characters")
+    nearer, near, apart = (torch.eye(4)[labels] + add for add in (2, 1, 0))
+    found = experiment.measures([(nearer, labels), (apart, labels)], [(near, labels)])
+    assert found == pytest.approx([0.0, 100.0, 0.0, 100.0])
+    task = experiment.characters_task(0, 10)
+    assert (*task.thresholds,) == names and task.validation is task.thresholds[names[0]]
+    assert COLUMNS[2:] == [f"never seen: FAR ({name})" for name in names]
 
 
 def test_the_setting_with_the_lowest_error_in_validation_is_chosen():
@@ -181,24 +209,43 @@ def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path,
     assert text in capsys.readouterr().out
     mean = results["7 digits"]["ArcFace"][:, 0].mean()
     assert f"{mean:.2f} ±" in text
-    figure = experiment.draw(said, results, [("7 digits", 0), ("7 digits", 3)])
+    figure = experiment.draw(results, [("7 digits", 0), ("7 digits", 3)])
     assert [len(axes.containers) for axes in figure.axes] == [len(HEADS)] * 2
     plt.close(figure)
 
 
+def test_one_task_is_run_anew_and_the_others_stay(capsys, tmp_path, monkeypatch):
+    tasks = {"7 digits": experiment.digits_task, "10 characters": None}
+    monkeypatch.setattr(experiment, "TASKS", tasks)
+    monkeypatch.setattr(experiment, "SETTINGS", {"cosine": experiment.SETTINGS["cosine"][:2]})
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    out = tmp_path / "results.json"
+    kept = {"cosine": {"scale": 3.0, "columns": [[1.0, 2.0, 3.0, 4.0]] * 2}}
+    size = {"steps": 3, "width": 4}
+    out.write_text(json.dumps({"size": size, "seeds": 2, "tasks": {"10 characters": kept}}))
+    command = ["--task", "7 digits", "--steps", "3", "--width", "4", "--out", str(out)]
+    experiment.main([*command, "--seeds", "2"])
+    said, _ = experiment.shipped(out)
+    assert [*said["tasks"]] == ["7 digits", "10 characters"]
+    assert said["tasks"]["10 characters"] == kept
+    assert len(said["tasks"]["7 digits"]["cosine"]["columns"]) == 2
+    with pytest.raises(SystemExit, match="another size or number of seeds"):
+        experiment.main([*command, "--seeds", "3"])
+
+
 def test_what_is_shipped_comes_from_the_whole_protocol():
     said, results = experiment.shipped()
+    assert said["seeds"] == 20
     assert said["size"] == vars(experiment.FULL) and [*said["tasks"]] == [*experiment.TASKS]
     for task, heads in said["tasks"].items():
         assert [*heads] == ["pixels", *HEADS]
-        assert experiment.base(heads) in experiment.WITHOUT_MARGIN
         for name in HEADS:
             part = heads[name]
             chosen = experiment.Setting(part["scale"], part["margin"], part["rate"])
             errors = part["of each setting"]
             assert errors[experiment.SETTINGS[name].index(chosen)] == min(errors)
         shapes = {values.shape for values in results[task].values()}
-        assert shapes == {(10, len(experiment.columns(task)))}
+        assert shapes == {(20, len(experiment.columns(task)))}
 
 
 def test_the_command_asks_for_a_spread(capsys):

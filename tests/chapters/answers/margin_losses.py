@@ -19,7 +19,7 @@ _LONGER = (
     "accuracy",
     "mean loss of the rows it gets right",
     "mean loss of the rows it gets wrong",
-    "the cosine of any feature and any class weight changes",
+    "the cosine of any feature and any class vector changes",
 )
 
 
@@ -465,6 +465,26 @@ def arcface_of_raw_acos(cosine, margin=0.5):
 
 def arcface_of_raw_acos_that_rises(cosine, margin=0.5):
     return torch.cos(torch.acos(cosine) + margin)
+
+
+def arcface_of_a_raw_root(cosine, margin=0.5):
+    sine = (1 - cosine**2).sqrt()
+    further = cosine * math.cos(margin) - sine * math.sin(margin)
+    return continued(cosine, further, margin)
+
+
+def arcface_of_a_raw_root_that_rises(cosine, margin=0.5):
+    return cosine * math.cos(margin) - (1 - cosine**2).sqrt() * math.sin(margin)
+
+
+def arcface_a_little_too_far_inside(cosine, margin=0.5):
+    angle = cosine.clamp(-0.9999, 0.9999).acos()
+    return continued(cosine, torch.cos(angle + margin), margin)
+
+
+def arcface_much_too_far_inside(cosine, margin=0.5):
+    angle = cosine.clamp(-0.99, 0.99).acos()
+    return continued(cosine, torch.cos(angle + margin), margin)
 
 
 def arcface_far_inside(cosine, margin=0.5):
@@ -920,6 +940,9 @@ WRONG = {
         (_longer("same", "lower", "lower", False), "sure of the wrong class now"),
         (_longer("same", "lower", "higher", True), "no angle changed"),
         (_longer("same", "lower", "higher", "no"), "a bool is expected"),
+        (_longer("equal", "lower", "higher", False), 'write `"same"`'),
+        (_longer("same", "smaller", "higher", False), 'write `"lower"`'),
+        (_longer("same", "lower", "larger", False), 'write `"higher"`'),
         (_longer(0.9, "lower", "higher", False), "a str is expected"),
     ],
     "least_scale": [
@@ -969,6 +992,8 @@ WRONG = {
         (_aligned("finite", 100, "nan"), "in per cent"),
         (_aligned("finite", 1.0, "finite"), "all that they compute from now on"),
         (_aligned("finite", 0, "finite"), "slope of acos at 1 is infinite"),
+        (_aligned("inf", 1.0, "nan"), "neither of the two words"),
+        (_aligned("finite", 1.0, "inf"), "neither of the two words"),
         (_aligned("finite", "all", "nan"), "a float is expected"),
     ],
     "arcface": [
@@ -980,9 +1005,13 @@ WRONG = {
         (arcface_with_another_default, "0.5 if it is not given"),
         (arcface_without_a_default, "0.5 if it is not given"),
         (arcface_with_another_name, "`margin` is the second argument"),
-        (arcface_of_raw_acos, "At 1 and -1 the slope of acos is infinite"),
+        (arcface_of_raw_acos, "there the slope of acos is infinite"),
         (arcface_of_raw_acos_that_rises, "It rises again"),
-        (arcface_far_inside, "within 0.01"),
+        (arcface_of_a_raw_root, "the slope of a root at 0"),
+        (arcface_of_a_raw_root_that_rises, "the slope of a root at 0"),
+        (arcface_far_inside, "cuts off too much"),
+        (arcface_a_little_too_far_inside, "cuts off too much"),
+        (arcface_much_too_far_inside, "cuts off too much"),
         (arcface_replacing_nan, "The values are finite at the ends, and the slopes are not"),
         (arcface_with_the_root_outside, "slopes are those of the two formulas"),
         (arcface_with_a_slope_at_the_border_alone, "it was added outside the graph"),
@@ -994,7 +1023,7 @@ WRONG = {
         (DetachedWithoutLabels, "Without labels, too, gradients go back"),
         (WholeColumns, "still marks whole columns"),
         (WholeColumnsOfWeightsThatGrow, "Two bugs are still there"),
-        (WholeRows, "on each row's own class, and only there"),
+        (WholeRows, "on each row's true class, and only there"),
         (WeightsThatGrow, "normalised once only"),
         (OneLengthForAll, "the other logits are `scale` times the cosines"),
         (ItsOwnScaleAndMargin, "those that the head was made with"),
