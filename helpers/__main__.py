@@ -1,4 +1,4 @@
-"""``python -m helpers``: open the course, see your progress, forget it."""
+"""``python -m helpers``: open the course, see your progress, forget it, explain a message."""
 
 from __future__ import annotations
 
@@ -66,6 +66,17 @@ def _parser() -> argparse.ArgumentParser:
         "chapter", metavar="CHAPTER", nargs="?", type=chapter_named, help="in this chapter only"
     )
     reset.set_defaults(run=_reset)
+
+    explain = commands.add_parser(
+        "explain", help="say what a message of torch means and what helps", allow_abbrev=False
+    )
+    explain.add_argument(
+        "message",
+        metavar="MESSAGE",
+        nargs="*",
+        help="the message or a whole traceback; without one it is read from standard input",
+    )
+    explain.set_defaults(run=_explain)
     return parser
 
 
@@ -108,6 +119,19 @@ def _reset(options: argparse.Namespace) -> int:
 
     print(chapters.reset(options.chapter.name if options.chapter else ""))
     return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from helpers import explain
+
+    if not options.message and sys.stdin.isatty():
+        print("Paste the message, then end with Ctrl-D (on Windows Ctrl-Z and Enter).")
+    text = " ".join(options.message) or sys.stdin.read()
+    if not text.strip():
+        raise CourseError("there is no message to explain: give one, or paste a traceback")
+    is_known, said = explain.answer(text)
+    print(said)
+    return 0 if is_known else 1
 
 
 if __name__ == "__main__":

@@ -1,21 +1,25 @@
-"""The index of messages: every error and warning that a chapter shows, and where it is explained.
+"""The index of messages: every error and warning that a chapter shows, why it comes and what helps.
 
 The messages are those that the chapters' own expectations met when the notebooks were executed.
+Causes and fixes are those of ``helpers/messages.toml``, whose other entries follow at the end.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
 from nbformat import NotebookNode
 
 from chapters import Chapter
+from helpers import explain
+from helpers.explain import Entry
 from tools.claims import Claim, claims_of
-from tools.site.markdown import link_to, literal
+from tools.site.markdown import escaped, link_to, literal, sections
 
 
 class Message(NamedTuple):
@@ -35,23 +39,31 @@ class Place(NamedTuple):
 _BEGINNING = """\
 # Messages
 
-Every error and every warning that a chapter provokes on purpose, as torch words it here, and the
-section that explains it.
+What torch says, why, and what helps: every error and every warning that a chapter provokes on
+purpose, as torch words it here, with the section that explains it, and what else is often asked.
+`python -m helpers explain` answers the same in a terminal.
 
-<p class="on-screen"><label for="message-filter">Paste or type a message; numbers do not
-count</label>
-<input id="message-filter" type="search" autocomplete="off" spellcheck="false">
+<p class="on-screen"><label for="message-filter">Paste a message or a whole traceback, or type words
+of it</label>
+<textarea id="message-filter" rows="3" autocomplete="off" spellcheck="false"></textarea>
 <span id="message-count" role="status"></span></p>
 <script src="_static/messages.js" defer></script>"""
+ELSEWHERE = "Not provoked in a chapter"
+QUOTED = "Only on a GPU or a full machine, as quoted"
 
 
 def page(notebooks: Mapping[Chapter, NotebookNode]) -> str:
     """The page's markdown, from executed notebooks."""
-    parts = [_BEGINNING]
+    parts = [_BEGINNING, _wordings()]
     found = sorted(index(notebooks).items(), key=lambda entry: _order(entry[0]))
-    for type_name, entries in groupby(found, key=lambda entry: entry[0].type_name):
+    answers = {message: _answer(message, places) for message, places in found}
+    for type_name, messages in groupby(found, key=lambda entry: entry[0].type_name):
         parts.append(f"## {type_name}")
-        parts += [_entry(message, places) for message, places in entries]
+        parts += [_entry(message, answers[message], places) for message, places in messages]
+    others = [entry for entry in explain.entries() if entry not in answers.values()]
+    for heading, quoted in ((ELSEWHERE, False), (QUOTED, True)):
+        parts.append(f"## {heading}")
+        parts += [_other(entry, notebooks) for entry in others if entry.quoted is quoted]
     return "\n\n".join(parts) + "\n"
 
 
@@ -94,6 +106,42 @@ def _order(message: Message) -> tuple[str, str]:
     return message.type_name, message.text.lower()
 
 
-def _entry(message: Message, places: list[Place]) -> str:
+def _answer(message: Message, places: Sequence[Place]) -> Entry | None:
+    """The entry for a message; where a claim's own words stand for it, by its sections too."""
+    found = explain.find(f"{message.type_name}: {message.text}")
+    words = explain.normalised(message.text.strip("…"))
+    shown_in = {f"{place.chapter.stem}#{place.section}" for place in places}
+    near = (it for it in explain.entries() if shown_in & set(it.where))
+    return found or next((it for it in near if words in explain.normalised(it.message)), None)
+
+
+def _entry(message: Message, answer: Entry | None, places: Sequence[Place]) -> str:
+    said = literal(f"{message.type_name}: {message.text}")
     links = " · ".join(link_to(*place) for place in places)
-    return f"- {literal(f'{message.type_name}: {message.text}')}\\\n  {links}"
+    if answer is None:
+        return f"- {said}\\\n  {links}"
+    mark = f'<span data-entry="{answer.name}"></span>'
+    return f"- {mark}{said}\\\n  {escaped(f'{answer.cause} {answer.fix}')}\\\n  {links}"
+
+
+def _other(entry: Entry, notebooks: Mapping[Chapter, NotebookNode]) -> str:
+    places = [
+        Place(chapter, heading)
+        for chapter, nb in notebooks.items()
+        for cell in nb.cells
+        if cell.cell_type == "markdown"
+        for heading, _ in sections(cell.source)
+        if f"{chapter.stem}#{heading}" in entry.where
+    ]
+    return _entry(Message(entry.type, entry.message), entry, places).removesuffix("\\\n  ")
+
+
+def _wordings() -> str:
+    """What the page's search looks for in a pasted text: names, types and wordings of entries."""
+    wordings = [
+        (entry.name, entry.type, explain.normalised(wording).rstrip(" .!:"))
+        for entry in explain.entries()
+        for wording in (entry.message, *entry.also)
+    ]
+    data = json.dumps(wordings, ensure_ascii=False).replace("<", "\\u003c")
+    return f'<script type="application/json" id="message-wordings">{data}</script>'

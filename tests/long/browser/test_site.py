@@ -19,7 +19,7 @@ import pytest
 from docutils.nodes import make_id
 
 from chapters import CHAPTERS
-from helpers import checkout
+from helpers import checkout, explain
 from tests.long.browser import looks
 from tools import site as builder
 from tools.claims import claims
@@ -116,7 +116,9 @@ def test_every_message_that_a_chapter_expects_is_in_the_index_under_its_section(
     assert len(words) > 100
     assert [one for one in words if one not in listed] == []
 
-    sections = {f"{one.chapter}.html#{make_id(rendered(one.section))}" for one in known}
+    places = {(one.chapter, one.section) for one in known}
+    places |= {tuple(it.split("#", 1)) for entry in explain.entries() for it in entry.where}
+    sections = {f"{stem}.html#{make_id(rendered(section))}" for stem, section in places}
     links = {unquote(link.get("href") or "") for link in parsed["messages"].all("a")}
     to_sections = {link for link in links if link.partition(".html#")[0] in NAMES}
     assert len(to_sections) > 50
@@ -214,14 +216,39 @@ def test_the_search_finds_a_word_and_leads_to_its_chapter(visit, page):
     assert page.errors == []
 
 
-def test_the_index_shows_the_messages_that_hold_the_words_typed_whatever_their_numbers(visit):
+def test_every_message_of_the_index_has_a_cause_and_a_fix(visit):
+    items = visit("messages").locator("article section section li")
+    assert items.count() == items.locator("[data-entry]").count()
+
+
+@pytest.mark.parametrize(
+    ("pasted", "found"),
+    [
+        (
+            'Traceback (most recent call last):\n  File "D:\\new\\train.py", line 3, in <module>\n'
+            "RuntimeError: mat1 and mat2 shapes cannot be multiplied (7x7 and 9x9)",
+            "mat1 and mat2 shapes cannot be multiplied",
+        ),
+        (
+            "Error(s) in loading state_dict for ResNet:\n\tsize mismatch for fc.weight: copying a "
+            "param with shape torch.Size([9, 9]) from checkpoint, the shape in current model is "
+            "torch.Size([2, 9]).",
+            "size mismatch for",
+        ),
+        ("torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 9 GiB", "CUDA out of"),
+        ("mat1 cannot multiplied", "mat1 and mat2 shapes cannot be multiplied"),
+    ],
+)
+def test_the_index_finds_a_pasted_traceback_and_what_holds_the_words_typed(visit, pasted, found):
     opened = visit("messages")
-    field = opened.get_by_label("Paste or type a message")
-    field.fill("RuntimeError: mat1 and mat2 shapes cannot be multiplied (7x7 and 9x9)")
+    field = opened.get_by_label("Paste a message")
+    field.fill(pasted)
     shown = opened.locator("article li:visible").all_inner_texts()
     assert shown
-    assert all("mat1 and mat2 shapes cannot be multiplied" in message for message in shown)
+    assert all(found in message for message in shown)
     assert opened.locator("#message-count").inner_text().startswith(f"{len(shown)} of ")
+    field.fill("KeyError: 'lr of mine'")
+    assert opened.locator("article li:visible").count() == 0
     field.fill("")
     assert opened.locator("article li:visible").count() > 100
 
@@ -242,9 +269,18 @@ def lightness(opened, selector) -> int:
     return min(map(int, re.findall(r"\d+", colour)[:3]))
 
 
-def test_the_recap_prints_on_few_sheets(visit, parsed):
+def test_the_recap_prints_on_few_sheets_and_no_table_is_cut_off(visit, parsed):
     headings = [chapter.title for chapter in CHAPTERS if chapter.title in parsed["recap"].text]
     assert headings == [chapter.title for chapter in CHAPTERS]
-    printed = visit("recap").pdf(prefer_css_page_size=True)
+    recap = visit("recap", width=703)  # an A4 sheet between its margins
+    printed = recap.pdf(prefer_css_page_size=True)
     sheets = len(re.findall(rb"/Type\s*/Page\b(?!s)", printed))
     assert 0 < sheets <= MOST_SHEETS
+    recap.emulate_media(media="print")
+    too_wide = recap.locator("#recap table").evaluate_all(
+        """tables => tables
+            .filter(it => [...it.getClientRects()].some(
+                part => part.width > it.closest("section").clientWidth + 1))
+            .map(it => it.innerText.slice(0, 40))"""
+    )
+    assert too_wide == []

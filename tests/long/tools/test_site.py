@@ -20,7 +20,7 @@ from nbformat.v4 import new_output
 
 import chapters
 from chapters import CHAPTERS
-from helpers import checkout
+from helpers import checkout, explain
 from helpers.checkout import CourseError
 from helpers.expect import expect_error
 from tests.long.tools.samples import (
@@ -255,6 +255,21 @@ def test_an_expectation_that_did_not_apply_is_listed_by_its_own_words():
     cell = code('with expect_warning(UserWarning, match="old way"):\n    pass', "expect")
     (message,) = messages.index({CHAPTER: notebook(text("## A", "a"), cell)})
     assert message == messages.Message("UserWarning", "…old way…")
+
+
+def test_a_message_that_is_known_has_its_cause_and_its_fix_and_the_others_follow():
+    said = "mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"
+    memory = text("## Out of memory, in validation only", "memory")
+    page = messages.page({CHAPTER: notebook(text("## A", "a"), executed_cell(said), memory)})
+    answer = explain.find(said)
+    shown, elsewhere = page.split(f"## {messages.ELSEWHERE}")
+    elsewhere, quoted = elsewhere.split(f"## {messages.QUOTED}")
+    assert f'data-entry="{answer.name}"' in shown
+    assert markdown.escaped(answer.cause) in shown and markdown.escaped(answer.fix) in shown
+    assert f'data-entry="{answer.name}"' not in elsewhere + quoted
+    assert 'data-entry="no-samples"' in elsewhere
+    assert 'data-entry="cuda-memory"' in quoted
+    assert "<00_start_here.ipynb#Out-of-memory,-in-validation-only>" in quoted
 
 
 # Recap and front page

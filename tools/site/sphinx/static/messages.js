@@ -1,15 +1,44 @@
-// Shows the messages that hold every word typed. Numbers do not count: they are other ones elsewhere.
+// Shows the message that a pasted text ends with, whatever numbers, names and paths are in it, as
+// helpers/explain.py finds it; or the messages that hold every word typed.
 const field = document.querySelector("#message-filter");
 const count = document.querySelector("#message-count");
+const wordings = JSON.parse(document.querySelector("#message-wordings").textContent);
 const messages = [...document.querySelectorAll("article section section li")];
 const types = [...document.querySelectorAll("article section section")];
+
+function normalised(text) {
+  const plain = text.toLowerCase().replace(/['"`‘’“”]/g, "");
+  return plain.replace(/0x[\da-f]+|\d+(?:\.\d+)*/g, "#").replace(/\s+/g, " ").trim();
+}
+
+function holds(said, wording) {
+  let at = 0;
+  return wording.split("…").every((part) => {
+    const found = said.indexOf(part.trim(), at);
+    at = found + part.trim().length;
+    return found >= 0;
+  });
+}
+
+// The name of the entry that answers a text; undefined if none does.
+function answered(text) {
+  const heads = [...text.matchAll(/(\w*(?:Error|Warning|Exception))\s*[:：]/g)];
+  const last = heads.at(-1);
+  const said = normalised(last ? text.slice(last.index + last[0].length) : text);
+  const weight = ([, type, wording]) => wording.length + (last?.[1] === type ? 10000 : 0);
+  const found = wordings.filter(([, , wording]) => holds(said, wording));
+  return found.sort((one, other) => weight(other) - weight(one))[0]?.[0];
+}
 
 function filter() {
   const words = field.value.toLowerCase().match(/[\p{L}\p{N}_]+/gu) ?? [];
   const wanted = words.filter((word) => !/\d/.test(word));
+  const name = answered(field.value);
   for (const message of messages) {
     const text = message.textContent.toLowerCase();
-    message.hidden = !wanted.every((word) => text.includes(word));
+    message.hidden = name
+      ? message.querySelector("[data-entry]")?.dataset.entry !== name
+      : !wanted.every((word) => text.includes(word));
   }
   for (const type of types) {
     type.hidden = !type.querySelector("li:not([hidden])");

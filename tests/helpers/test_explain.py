@@ -1,0 +1,186 @@
+"""What ``python -m helpers explain`` answers: every message that is known, and none that is not."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from helpers import __main__ as command
+from helpers import checkout, explain
+from tools.claims import claims
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = checkout.root()
+SHOWN = tomllib.loads(Path(__file__).with_name("shown_messages.toml").read_text("utf-8"))
+PUBLIC = tomllib.loads(Path(__file__).with_name("public_messages.toml").read_text("utf-8"))
+FILLED = ["17", "torch.Size([64, 3, 7, 7])", "model.layers[0].weight", r"C:\work\new\train.py"]
+MATMUL = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"
+UNKNOWN = [
+    "KeyError: 'lr'",
+    "ZeroDivisionError: division by zero",
+    "NameError: name 'model' is not defined",
+    "AttributeError: 'NoneType' object has no attribute 'shape'",
+    "IndexError: list index out of range",
+    "ModuleNotFoundError: No module named 'pandas'",
+    "TypeError: unsupported operand type(s) for +: 'int' and 'str'",
+    "ValueError: The truth value of a Series is ambiguous. Use a.empty, a.bool() or a.item().",
+    "ValueError: operands could not be broadcast together with shapes (3,) (4,)",
+    "SettingWithCopyWarning: A value is trying to be set on a copy of a slice from a DataFrame",
+    "my model does not learn",
+]
+
+
+def named(text):
+    """The name of the entry that answers a text; None where none does."""
+    entry = explain.find(text)
+    return entry and entry.name
+
+
+def sections_of(stem):
+    """The headings of a notebook, as they are written."""
+    nb = nbformat.read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+    prose = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    return set(re.findall(r"^#+ +(.*?)\s*$", prose, re.MULTILINE))
+
+
+# The entries
+
+
+@pytest.mark.parametrize("entry", explain.entries(), ids=lambda entry: entry.name)
+def test_an_entry_is_found_by_each_of_its_wordings_whatever_stands_in_the_gaps(entry):
+    for wording in (entry.message, *entry.also):
+        for filled in FILLED:
+            said = wording.replace("…", filled)
+            assert named(f"{entry.type}: {said}") == entry.name, said
+            coloured = said.replace(" ", " \x1b[1m", 1)
+            assert named(f"\x1b[31m{entry.type}\x1b[39m: {coloured}\n") == entry.name, said
+
+
+def test_each_wording_belongs_to_one_entry():
+    wordings = [explain.normalised(w) for e in explain.entries() for w in {e.message, *e.also}]
+    assert len(wordings) == len(set(wordings))
+
+
+@pytest.mark.parametrize("entry", explain.entries(), ids=lambda entry: entry.name)
+def test_an_entry_says_why_and_what_helps_in_few_sentences(entry):
+    for said in (entry.cause, entry.fix):
+        in_words = re.sub(r"`[^`]*`", "code", said)
+        assert re.search(r"[.!]$", said) and said.count("`") % 2 == 0
+        assert 1 <= len(re.findall(r"[.!](?:\s|$)", in_words)) <= 3
+        assert len(said) < 320
+
+
+def test_the_sections_that_entries_name_exist():
+    places = [place.split("#", 1) for entry in explain.entries() for place in entry.where]
+    headings = {stem: sections_of(stem) for stem, _ in places}
+    assert [place for place in places if place[1] not in headings[place[0]]] == []
+
+
+# What the chapters show
+
+
+def test_every_message_that_a_chapter_expects_is_in_the_table_of_those_shown():
+    missing = [
+        claim
+        for claim in claims(ROOT)
+        if claim.match
+        and not any(
+            " ".join(claim.match.split()) in said
+            for said in SHOWN.get(claim.chapter, {}).get(claim.section, [])
+        )
+    ]
+    assert missing == [], "add what these cells print to tests/helpers/shown_messages.toml"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (f"{stem}#{section}", said)
+        for stem, by_section in SHOWN.items()
+        for section, messages in by_section.items()
+        for said in messages
+    ],
+)
+def test_a_message_that_a_chapter_shows_is_answered_by_an_entry_that_leads_there(place, said):
+    entry = explain.find(said)
+    assert entry is not None
+    assert place in entry.where
+
+
+# What people post
+
+
+@pytest.mark.parametrize("part", ["seen", "unseen", "later"])
+def test_nine_of_ten_messages_from_public_reports_get_the_right_answer_first(part):
+    reports = PUBLIC[part]
+    assert len(reports) >= (35 if part == "later" else 75)
+    assert {name for report in reports for name in report["entry"]} <= {
+        entry.name for entry in explain.entries()
+    }
+    right = [report for report in reports if named(report["said"]) in report["entry"]]
+    assert len(right) >= 0.9 * len(reports)
+
+
+@pytest.mark.parametrize("said", UNKNOWN)
+def test_what_is_not_about_torch_is_said_to_be_unknown(said):
+    assert explain.find(said) is None
+    assert explain.answer(said)[1].startswith("Not known here.")
+
+
+def test_an_unknown_last_error_is_not_answered_by_a_known_one_above_it():
+    chain = f"{MATMUL}\n\nDuring handling of the above exception, another exception occurred:\n\n"
+    assert named(chain + "Traceback (most recent call last):\nKeyError: 'lr'") is None
+    assert named(f"KeyError: 'lr'\n\n{chain}") == "matmul-shapes"
+
+
+def test_what_a_worker_raised_is_answered_and_not_what_the_loader_says_of_it():
+    caught = "RuntimeError: Caught RuntimeError in DataLoader worker process 0.\n"
+    inner = 'Original Traceback (most recent call last):\n  File "D:\\new\\a.py", line 2, in f\n'
+    assert named(caught) == "worker-raised"
+    assert named(caught + inner + MATMUL) == "matmul-shapes"
+
+
+def test_a_message_is_found_without_its_type_and_with_other_quotes_and_line_breaks():
+    assert named("Target size (torch.Size([3])) must be the\nsame as input size") == "bce-sizes"
+    assert named("Detected call of 'lr_scheduler.step()' before 'optimizer.step()'") == (
+        "scheduler-first"
+    )
+    assert named("shape ‘[3]’ is invalid for input of size 4") == "view-size"
+
+
+def test_numbers_do_not_count_where_the_wording_has_its_own():
+    said = "Error: too many indices for array: array is 2-dimensional, but 3 were indexed"
+    assert named(said) == "hparams-scalar"
+
+
+# The command
+
+
+def test_the_command_answers_from_its_arguments_and_from_standard_input(monkeypatch, capsys):
+    assert command.main(["explain", *MATMUL.split()]) == 0
+    from_arguments = capsys.readouterr().out
+    assert "in_features" in from_arguments
+    assert "See: notebooks/00_start_here.ipynb: When an error is raised" in from_arguments
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"Traceback\n  x\n{MATMUL}\n"))
+    assert command.main(["explain"]) == 0
+    assert capsys.readouterr().out == from_arguments
+
+
+def test_the_command_names_the_nearest_where_nothing_is_known(capsys):
+    assert command.main(["explain", "ValueError: optimizer parameters of a list"]) == 1
+    assert "The nearest are:" in capsys.readouterr().out
+    assert command.main(["explain", "zzz"]) == 1
+    assert capsys.readouterr().out == "Not known here.\n"
+
+
+def test_the_command_asks_for_a_message_where_there_is_none(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(" \n"))
+    assert command.main(["explain"]) == 1
+    assert "there is no message to explain" in capsys.readouterr().err
