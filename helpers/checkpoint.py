@@ -71,8 +71,7 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
         _refuse_graphs(state)
         target = path.resolve()
         with _beside(target) as unfinished, contextlib.ExitStack() as claims:
-            with open(unfinished, "xb") as file:
-                claims.enter_context(_claimed(file))
+            with claims.enter_context(_claimed(unfinished)) as file:
                 _take_permissions(target, unfinished)
                 torch.save(state, file)
                 file.flush()
@@ -181,8 +180,7 @@ class Checkpoints:
                 "or use another folder"
             )
         for unfinished in self.folder.glob(".step=*.pt.*.tmp"):
-            if _is_left_over(unfinished):
-                unfinished.unlink(missing_ok=True)
+            _remove_left_over(unfinished)
         path = self.folder / _Name(step, None if score is None else float(score)).text
         save(path, **parts, step=step)
         for old in set(self.all()[: -self.keep]) - {self.best()}:
@@ -368,29 +366,42 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _claimed(file: IO[bytes]) -> Iterator[None]:
-    """A lock on an open file, kept after it is closed; the system frees it if the process ends."""
+def _claimed(path: Path) -> Iterator[IO[bytes]]:
+    """A new file to write, locked until the block ends, even if it is closed before.
+
+    The system frees the lock if the process ends.
+    """
+    file = open(path, "xb")  # noqa: SIM115
     if fcntl is None:
-        yield
+        with file:
+            yield file
         return
+    while not _locked(file, path):  # somebody took it for left over, between the two
+        file.close()
+        file = open(path, "xb")  # noqa: SIM115
     handle = os.dup(file.fileno())
     try:
-        with contextlib.suppress(OSError):  # some network drives have no locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        yield file
     finally:
+        file.close()
         os.close(handle)
 
 
-def _is_left_over(unfinished: Path) -> bool:
-    """Whether no process writes this file any more. One that is empty may not be claimed yet."""
-    try:
-        with open(unfinished, "rb") as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return file.seek(0, os.SEEK_END) > 0
-    except OSError:
-        return False
+def _locked(file: IO[bytes], path: Path) -> bool:
+    with contextlib.suppress(OSError):  # some network drives have no locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return path.exists()
+
+
+def _remove_left_over(unfinished: Path) -> None:
+    """Remove a file that no process writes any more."""
+    with contextlib.suppress(OSError), open(unfinished, "rb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            unfinished.unlink()
+    if fcntl is None:
+        with contextlib.suppress(OSError):  # an open file can't be removed
+            unfinished.unlink()
 
 
 def _take_permissions(old: Path, new: Path) -> None:

@@ -1080,15 +1080,29 @@ def test_what_a_killed_process_left_goes_with_the_next_save(tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="an open file can't be removed there anyway")
 def test_what_another_process_is_writing_stays(tmp_path):
     kept, writing = Checkpoints(tmp_path), tmp_path / ".step=00000009.pt.0123abcd.tmp"
-    with writing.open("xb") as file, checkpoint._claimed(file):
+    with checkpoint._claimed(writing) as file:
         kept.save(1)
-        assert writing.exists(), "what is empty may not be claimed yet"
-        file.write(b"half of")
-        file.flush()
-        kept.save(2)
         assert writing.exists()
+        file.write(b"half of")
+        file.close()
+        kept.save(2)
+        assert writing.exists(), "it is not renamed yet"
     kept.save(3)
     assert not writing.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="an open file can't be removed there anyway")
+def test_a_file_that_was_taken_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    locked, takes = checkpoint._locked, []
+
+    def taken_once(file, path):
+        if not takes:
+            takes.append(path.unlink())
+        return locked(file, path)
+
+    monkeypatch.setattr(checkpoint, "_locked", taken_once)
+    checkpoint.save(tmp_path / "a.pt", step=1)
+    assert takes and checkpoint.load(tmp_path / "a.pt") == {"step": 1}
 
 
 def test_a_folder_that_can_not_be_changed_is_gone_back_in(tmp_path, monkeypatch, capsys):
