@@ -668,7 +668,7 @@ WRONG = {
     "make_loaders": [
         (split_by([0.8, 0.2]), "Three quarters"),
         (split_by([0.75, 0.25], replacement=True), "each sample comes once"),
-        (both_halves_augmented, "Both parts of a split look into the *same* data set"),
+        (both_halves_augmented, "both parts of a split look into the *same* one"),
         (augmented_once, "no image is augmented once for all epochs"),
         (one_noise_for_a_batch, "a new change for each image"),
     ],

@@ -982,7 +982,7 @@ WRONG = {
         (cosface_with_other_defaults, "they are 0.35 and 20"),
         (cosface_with_the_scale_first, "`margin` is the third argument"),
         (cosface_in_whole_columns, "chooses whole columns"),
-        (cosface_in_whole_columns_in_place, "not met: `cosine` is left as it is"),
+        (cosface_in_whole_columns_in_place, "chooses whole columns"),
         (cosface_not_below_zero, "the others stay"),
         (cosface_of_too_few_columns, "the others stay"),
         (cosface_by_a_share, "lowered by `margin`"),

@@ -899,7 +899,7 @@ WRONG = {
         (frozen_by_module, "Frozen parameters are in no group"),
         (by_children, "in exactly one group"),
         (no_empty_group, "two groups"),
-        (one_group, "two groups"),
+        (one_group, "are in no group"),
         (squeezed, "**two or more dimensions**"),
         (pairs_with_names, "where one of them is empty"),
         (sets, "An optimizer takes the two groups"),
@@ -915,7 +915,7 @@ WRONG = {
     ],
     "train_digits": [
         (a_larger_rate, "You followed the colleague"),
-        (no_annealing, "the rate anneals"),
+        (no_annealing, "the rate falls bit by bit"),
         (no_zero_grad, "90 %"),
         (both_schedulers_at_once, "The rate rises"),
     ],
