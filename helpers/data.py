@@ -151,12 +151,12 @@ def _parts(
     if not 0 < held_out < 1:
         raise ValueError(f"held_out must be between 0 and 1, got {held_out}")
 
-    def halves(rows, size):
+    def divided(rows, size):
         by = target[rows] if stratified else None
         return train_test_split(rows, test_size=size, random_state=seed, stratify=by)
 
-    train, rest = halves(torch.arange(len(target)).numpy(), held_out)
-    return tuple(torch.from_numpy(rows) for rows in (train, *halves(rest, 0.5)))
+    train, rest = divided(torch.arange(len(target)).numpy(), held_out)
+    return tuple(torch.from_numpy(rows) for rows in (train, *divided(rest, 0.5)))
 
 
 def _split(x: Tensor, y: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> Split:

@@ -218,43 +218,30 @@ def train_digits_in_a_group_of_their_own(x, y):
     return model.eval()
 
 
-def train_digits_with_a_later_network(x, y):
-    torch.manual_seed(0)
+def with_a_later_network(make_optimizer, epochs):
+    """The optimizer is made for the first network, and the wider one is made after it."""
 
-    def network(hidden):
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
+    def train_digits(x, y):
+        torch.manual_seed(0)
 
-    model = network(hidden=32)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    loss_fn = nn.CrossEntropyLoss()
-    if len(x) > 100:
-        model = network(hidden=128)
-    for _ in range(20):
-        for images, labels in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
-            loss = loss_fn(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model
+        def network(hidden):
+            return nn.Sequential(
+                nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10)
+            )
 
+        model = network(hidden=32)
+        optimizer = make_optimizer(model.parameters(), lr=0.01)
+        if len(x) > 100:
+            model = network(hidden=128)
+        for _ in range(epochs):
+            for x_batch, y_batch in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
+                loss = F.cross_entropy(model(x_batch), y_batch)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        return model
 
-def train_digits_with_sgd_for_the_first_network(x, y):
-    torch.manual_seed(0)
-
-    def network(hidden):
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), nn.ReLU(), nn.Linear(hidden, 10))
-
-    model = network(hidden=32)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    if len(x) > 100:
-        model = network(hidden=128)
-    for _ in range(10):
-        for x_batch, y_batch in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
-            loss = F.cross_entropy(model(x_batch), y_batch)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return model
+    return train_digits
 
 
 def train_digits_with_a_low_rate(x, y):
@@ -345,8 +332,8 @@ WRONG = {
         (train_step_with_the_loss_afterwards, "You return the loss after the step"),
     ],
     "train_digits": [
-        (train_digits_with_a_later_network, "no step has ever moved one of its weights"),
-        (train_digits_with_sgd_for_the_first_network, "no step has ever moved one of its weights"),
+        (with_a_later_network(torch.optim.Adam, epochs=20), "no step has ever moved one of its"),
+        (with_a_later_network(torch.optim.SGD, epochs=10), "no step has ever moved one of its"),
         (train_digits_with_a_low_rate, "is the learning rate large enough"),
         (train_digits_with_an_optimizer_for_many_only, "there is no optimizer at all"),
         (train_digits_that_lets_the_last_bias_learn, "look at the data"),
