@@ -21,7 +21,6 @@ Targets = Float[Tensor, "n classes"]
 Boxes = Int[Tensor, "n 4"]
 # What people hand in is checked in the function, with a message that helps.
 Given = Shaped[Tensor, "..."]
-GivenTargets = Shaped[Tensor, "..."]
 
 GEOMETRIC = ("ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
 TONAL = ("Posterize", "Solarize", "AutoContrast", "Equalize")
@@ -44,11 +43,14 @@ def cutout(
     The square's centre is uniform over the image, and what lies outside is cut off: the hole is
     smaller at the border. An odd ``size`` is lowered by one, as in the authors' code. On normalised
     images the default 0 is the mean. Source: DeVries and Taylor, 2017 (arXiv 1708.04552). Raises
-    ``ValueError`` for a negative ``size`` and for images that are not a batch of finite floats.
+    ``ValueError`` for a negative ``size``, a ``value`` that the images' dtype can't hold, and for
+    images that are not a batch of finite floats.
     """
     _check_images(images)
     if size < 0:
         raise ValueError(f"size must be at least 0 pixels, got {size}")
+    if not isinstance(value, int | float) or not abs(value) <= torch.finfo(images.dtype).max:
+        raise ValueError(f"value must be one number that {images.dtype} can hold, got {value!r}")
     n, _, height, width = images.shape
     middles = centres(n, height, width, generator)
     # A mask holds nothing of what lies outside, so the boxes need not be cut off first.
@@ -58,7 +60,7 @@ def cutout(
 
 
 def mixup(
-    images: Given, targets: GivenTargets, alpha: float = 1.0, generator: Generator | None = None
+    images: Given, targets: Given, alpha: float = 1.0, generator: Generator | None = None
 ) -> tuple[Images, Targets]:
     """Blend every image, and its target, with one from the same batch.
 
@@ -71,7 +73,7 @@ def mixup(
 
 
 def cutmix(
-    images: Given, targets: GivenTargets, alpha: float = 1.0, generator: Generator | None = None
+    images: Given, targets: Given, alpha: float = 1.0, generator: Generator | None = None
 ) -> tuple[Images, Targets]:
     """Paste into every image a box from one of the same batch, and mix targets by area.
 
@@ -132,18 +134,23 @@ def augmix(
     return chains.sum(dim=0).lerp_(images, own.to(images)[:, None, None, None])
 
 
-def js_divergence(*logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
+def js_divergence(*logits: Given) -> Float[Tensor, ""]:
     """How much predictions for the same samples disagree: Jensen-Shannon, the mean over samples.
 
     For k predicted distributions p_i with mean m: the mean of KL(p_i ‖ m), in nats. It is 0 where
     all agree and at most log k. Values and gradients are finite, also for logits of -inf. Source:
     Hendrycks et al., 2020 (arXiv 1912.02781), the consistency loss. Raises ``ValueError`` for less
-    than two.
+    than two, and for logits of another form.
     """
     if len(logits) < 2:
         raise ValueError(
             f"js_divergence compares at least two predictions, got {len(logits)}: pass each view's "
             "logits as an argument of its own, js_divergence(clean, first, second)"
+        )
+    if any(one.ndim != 2 or one.shape != logits[0].shape for one in logits):
+        raise ValueError(
+            f"logits must all have one shape (n, classes), got {[tuple(x.shape) for x in logits]}: "
+            "for a class at each pixel use logits.movedim(1, -1).flatten(0, -2)"
         )
     log_p = torch.stack([one.log_softmax(dim=1) for one in logits])
     log_p = log_p.clamp_min(torch.finfo(log_p.dtype).min)  # not -inf, which times 0 is nan
@@ -155,7 +162,7 @@ def js_divergence(*logits: Float[Tensor, "n classes"]) -> Float[Tensor, ""]:
 
 
 def blend(
-    images: Given, targets: GivenTargets, shares: Float[Tensor, " n"], partners: Int[Tensor, " n"]
+    images: Given, targets: Given, shares: Float[Tensor, " n"], partners: Int[Tensor, " n"]
 ) -> tuple[Images, Targets]:
     """``shares`` of every image and the rest of image ``partners``, and targets alike.
 
@@ -168,7 +175,7 @@ def blend(
 
 
 def paste(
-    images: Given, targets: GivenTargets, boxes: Boxes, partners: Int[Tensor, " n"]
+    images: Given, targets: Given, boxes: Boxes, partners: Int[Tensor, " n"]
 ) -> tuple[Images, Targets]:
     """Every image with its box taken from image ``partners``, and targets mixed by area.
 

@@ -13,19 +13,20 @@ import contextlib
 import copy
 import errno
 import io
+import math
 import os
 import pickle
 import random
 import re
 import secrets
-import stat
+import shutil
 import struct
 import warnings
 import zipfile
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 try:
     import fcntl
-except ImportError:  # Windows, where no open file can be removed
+except ImportError:  # Windows, where no open file can be removed or renamed
     fcntl = None
 
 LONGEST = 200  # bytes of a name that a temporary name begins with; most systems allow 255
@@ -53,7 +54,10 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
     """Write ``parts`` to ``path``, all of it or nothing.
 
     A part with a ``state_dict()`` is saved by it, a ``torch.Generator`` by its state, anything else
-    as it is. The file is written beside ``path``, flushed to the disk, read back as ``load`` reads
+    as it is. Save the plain model: one that ``torch.compile`` has wrapped has other names. Save the
+    ``clone()`` of a slice: the slice itself brings the whole tensor.
+
+    The file is written beside ``path``, flushed to the disk, read back as ``load`` reads
     it, and only then put in the place of ``path``: at every moment ``path`` is the old checkpoint
     or the new one, whole. The new file has the permissions of the old one; if ``path`` is a link,
     the file that it leads to is replaced. Missing folders are made. If the process is killed in
@@ -68,14 +72,22 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
     path = Path(path).expanduser()
     state = {name: _state_of(part) for name, part in parts.items()}
     try:
-        _refuse_graphs(state)
+        for where, value in _leaves(state):
+            if isinstance(value, Tensor) and not value.is_leaf:
+                raise ValueError(
+                    f"{where} is a tensor with the graph that computed it: save its detach(), or "
+                    "item() of a single number"
+                ) from None
         target = path.resolve()
-        with _beside(target) as unfinished, contextlib.ExitStack() as claims:
-            with claims.enter_context(_claimed(unfinished)) as file:
-                _take_permissions(target, unfinished)
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
+        with _beside(target) as (file, unfinished):
+            if os.name == "posix":  # elsewhere, what must not be written can't be replaced, either
+                with contextlib.suppress(OSError):  # a first file; a system without permissions
+                    shutil.copymode(target, unfinished)
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+            if fcntl is None:
+                file.close()
             read(unfinished)
             os.replace(unfinished, target)
     except Exception as error:  # pickling runs the values' own code
@@ -83,7 +95,14 @@ def save(path: str | os.PathLike[str], **parts: Any) -> None:
             f"{path} was not written, and what was there before is as it was: "
             f"{_why_not_written(error, state)}"
         ) from error
-    _flush_folder(target.parent)
+    # Bring the renaming to the disk. Where no folder can be flushed, as on Windows, a crash of the
+    # machine may bring the old checkpoint back, whole.
+    with contextlib.suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def load(path: str | os.PathLike[str], *, map_location: Any = "cpu", **parts: Any) -> dict:
@@ -91,7 +110,7 @@ def load(path: str | os.PathLike[str], *, map_location: Any = "cpu", **parts: An
 
     Nothing in the file is run (``weights_only=True``). Either every part gets its state, or all of
     them stay as they were. Optimizers and modules keep their own devices; ``map_location``, as in
-    ``torch.load``, is for what is returned.
+    ``torch.load``, is for what is returned. An optimizer's parameters are matched by their order.
 
     Raises ``OSError``, such as ``FileNotFoundError``, if the system does not let it be read;
     ``DamagedError`` if a checksum is wrong or ``torch.save`` did not write the file;
@@ -164,24 +183,25 @@ class Checkpoints:
         self.folder, self.keep = Path(folder).expanduser(), keep
         self.prefer = min if best == "min" else max
 
-    def save(self, step: int, score: float | None = None, **parts: Any) -> Path:
+    def save(self, step: float, score: float | None = None, **parts: Any) -> Path:
         """Save a checkpoint, then remove those that are neither among the last nor the best.
 
         ``step`` is saved with the parts. What a killed process left unfinished goes first. Raises
-        ``ValueError`` if ``step`` is negative or not beyond the latest one in the folder, and what
-        ``checkpoint.save`` raises.
+        ``ValueError`` if ``step`` is negative, not whole or not beyond the latest one in the
+        folder, and what ``checkpoint.save`` raises.
         """
-        if step < 0:
-            raise ValueError(f"step is {step}: count the steps from 0")
-        latest = self.latest()
-        if latest is not None and step <= _Name.of(latest).step:
-            raise ValueError(
-                f"step {step} comes after {latest.name} is there: load that one and go on from it, "
-                "or use another folder"
-            )
+        if step < 0 or step != int(step):
+            raise ValueError(f"step is {step}: count the steps from 0, in whole numbers")
+        step = int(step)  # 1.0 would make a name that is not found again
+        for before, _, latest in self._found()[-1:]:
+            if step <= before:
+                raise ValueError(
+                    f"step {step} comes after {latest.name} is there: load that one and go on from "
+                    "it, or use another folder"
+                )
         for unfinished in self.folder.glob(".step=*.pt.*.tmp"):
             _remove_left_over(unfinished)
-        path = self.folder / _Name(step, None if score is None else float(score)).text
+        path = self.folder / _file_name(step, None if score is None else float(score))
         save(path, **parts, step=step)
         for old in set(self.all()[: -self.keep]) - {self.best()}:
             old.unlink(missing_ok=True)
@@ -207,10 +227,7 @@ class Checkpoints:
 
     def all(self) -> list[Path]:
         """The checkpoints in the folder, the earliest step first."""
-        found = [
-            path for path in self.folder.glob("step=*.pt") if _Name.of(path) and path.is_file()
-        ]
-        return sorted(found, key=lambda path: _Name.of(path).step)
+        return [path for _, _, path in self._found()]
 
     def latest(self) -> Path | None:
         """The checkpoint of the last step, if there is one."""
@@ -218,9 +235,24 @@ class Checkpoints:
 
     def best(self) -> Path | None:
         """The checkpoint with the best score; the earliest of equals; None if none has a score."""
-        scores = {path: _Name.of(path).score for path in self.all()}
-        scored = [path for path, score in scores.items() if not (score is None or score != score)]
-        return self.prefer(scored, key=scores.get, default=None)
+        scores = {path: score for _, score, path in self._found() if not math.isnan(score)}
+        return self.prefer(scores, key=scores.get, default=None)
+
+    def _found(self) -> list[tuple[int, float, Path]]:
+        """What the names say, by step: the step, the score, NaN if there is none, and the path."""
+        found = []
+        for path in self.folder.glob("step=*.pt"):
+            name = re.fullmatch(r"step=(\d{8,})(?:_score=(.+))?\.pt", path.name)
+            if name and path.is_file():
+                with contextlib.suppress(ValueError):  # what is no number: it is another file
+                    step, score = int(name[1]), name[2] and float(name[2])
+                    if path.name == _file_name(step, score):
+                        found.append((step, math.nan if score is None else score, path))
+        return sorted(found)
+
+
+def _file_name(step: int, score: float | None) -> str:
+    return f"step={step:08}.pt" if score is None else f"step={step:08}_score={score!r}.pt"
 
 
 class ShuffledBatches:
@@ -306,33 +338,26 @@ def differences(ours: Any, theirs: Any, where: str = "") -> list[str]:
     to -0.0. An empty list means that the states are the same.
     """
     if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
-        return [] if _same_bits(ours, theirs) else [where]
+        same = (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+        return [] if same and torch.equal(_bits(ours), _bits(theirs)) else [where]
     if type(ours) is not type(theirs):
         return [where]
-    if isinstance(ours, Mapping):
-        absent = object()
-        pairs = {
-            key: (ours.get(key, absent), theirs.get(key, absent)) for key in {**ours, **theirs}
-        }
-    elif isinstance(ours, list | tuple):
+    if isinstance(ours, list | tuple):
         if len(ours) != len(theirs):
             return [where]
-        pairs = dict(enumerate(zip(ours, theirs, strict=True)))
-    elif isinstance(ours, float):
-        return [] if struct.pack("d", ours) == struct.pack("d", theirs) else [where]
-    else:
-        return [] if ours == theirs else [where]
-    return [
-        found
-        for key, (mine, other) in pairs.items()
-        for found in differences(mine, other, f"{where}.{key}".lstrip("."))
-    ]
-
-
-def _same_bits(ours: Tensor, theirs: Tensor) -> bool:
-    if (ours.shape, ours.dtype) != (theirs.shape, theirs.dtype):
-        return False
-    return torch.equal(_bits(ours), _bits(theirs))
+        ours, theirs = dict(enumerate(ours)), dict(enumerate(theirs))
+    if isinstance(ours, Mapping):
+        absent = object()
+        return [
+            found
+            for key in {**ours, **theirs}
+            for found in differences(
+                ours.get(key, absent), theirs.get(key, absent), f"{where}.{key}".lstrip(".")
+            )
+        ]
+    if isinstance(ours, float):
+        ours, theirs = struct.pack("d", ours), struct.pack("d", theirs)
+    return [] if ours == theirs else [where]
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -351,8 +376,8 @@ def _state_of(part: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """The name of a file in the folder of ``path``, which is removed unless it was renamed.
+def _beside(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """A new file to write in the folder of ``path``, removed in the end unless it was renamed.
 
     Only within one file system is a renaming a single step.
     """
@@ -360,70 +385,34 @@ def _beside(path: Path) -> Iterator[Path]:
     begins = path.name.encode(errors="ignore")[:LONGEST].decode(errors="ignore")
     unfinished = path.with_name(f".{begins}.{secrets.token_hex(4)}.tmp")
     try:
-        yield unfinished
+        with _locked(unfinished) as file:
+            yield file, unfinished
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _claimed(path: Path) -> Iterator[IO[bytes]]:
-    """A new file to write, locked until the block ends, even if it is closed before.
+def _locked(path: Path) -> IO[bytes]:
+    """A new file to write, locked, so that no other process takes it for left over.
 
     The system frees the lock if the process ends.
     """
-    file = open(path, "xb")  # noqa: SIM115
-    if fcntl is None:
-        with file:
-            yield file
-        return
-    while not _locked(file, path):  # somebody took it for left over, between the two
-        file.close()
+    while True:
         file = open(path, "xb")  # noqa: SIM115
-    handle = os.dup(file.fileno())
-    try:
-        yield file
-    finally:
-        file.close()
-        os.close(handle)
-
-
-def _locked(file: IO[bytes], path: Path) -> bool:
-    with contextlib.suppress(OSError):  # some network drives have no locks
-        fcntl.flock(file, fcntl.LOCK_EX)
-    return path.exists()
+        with contextlib.suppress(OSError):  # some network drives have no locks
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            return file
+        file.close()  # somebody took it for left over before it was locked
 
 
 def _remove_left_over(unfinished: Path) -> None:
     """Remove a file that no process writes any more."""
-    with contextlib.suppress(OSError), open(unfinished, "rb") as file:
-        if fcntl is not None:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as until_removed:
+        if fcntl is not None:  # without it, an open file can't be removed
+            file = until_removed.enter_context(open(unfinished, "rb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            unfinished.unlink()
-    if fcntl is None:
-        with contextlib.suppress(OSError):  # an open file can't be removed
-            unfinished.unlink()
-
-
-def _take_permissions(old: Path, new: Path) -> None:
-    if os.name == "posix":  # elsewhere, a file that must not be written can't be replaced, either
-        with contextlib.suppress(FileNotFoundError):
-            mode = stat.S_IMODE(old.stat().st_mode)
-            if mode != stat.S_IMODE(new.stat().st_mode):
-                new.chmod(mode)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Bring the renaming to the disk. Windows and some network drives have no way to do this.
-
-    There, a crash of the machine may bring the old checkpoint back, whole.
-    """
-    if os.name == "posix":
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+        unfinished.unlink()
 
 
 _ADVICE = {
@@ -440,24 +429,19 @@ _ADVICE = {
 def _why_not_written(error: BaseException, state: Mapping[str, Any]) -> str:
     if isinstance(error, RecursionError):
         return "a part is nested too deep for a pickle. Save flatter lists and dicts"
-    refused = _refused(state)
-    if refused:
-        return refused
+    for where, value in _leaves(state):
+        if not _survives(value):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            return (
+                f"{where} is a {kind}, which torch.load refuses by default. Save plain numbers "
+                "(.item()), tensors (torch.as_tensor), strings (str), lists and dicts"
+            )
     cause: BaseException | None = error
     while cause is not None:  # torch raises an error of its own after the system's
         if isinstance(cause, OSError):
             return f"{_first_line(cause)}. {_ADVICE.get(cause.errno, 'Choose another folder')}"
-        cause = cause.__context__
+        cause = None if cause.__suppress_context__ else cause.__context__
     return _first_line(error)
-
-
-def _refuse_graphs(state: Mapping[str, Any]) -> None:
-    for where, value in _leaves(state):
-        if isinstance(value, Tensor) and not value.is_leaf:
-            raise ValueError(
-                f"{where} is a tensor with the graph that computed it: save its detach(), or "
-                "item() of a single number"
-            )
 
 
 def _leaves(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -473,18 +457,6 @@ def _leaves(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 places.append((f"{where}.{key}".lstrip("."), inside))
         else:
             yield where, value
-
-
-def _refused(state: Mapping[str, Any]) -> str:
-    """What can't be in a checkpoint, and where in the state it is, or ""."""
-    for where, value in _leaves(state):
-        if not _survives(value):
-            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-            return (
-                f"{where} is a {kind}, which torch.load refuses by default. Save plain numbers "
-                "(.item()), tensors (torch.as_tensor), strings (str), lists and dicts"
-            )
-    return ""
 
 
 def _survives(leaf: Any) -> bool:
@@ -559,8 +531,7 @@ def _give(part: Any, state: Any) -> None:
         warnings.filterwarnings("error", message=".*which is a no-op", category=UserWarning)
         _put(part, state)
     if isinstance(part, Optimizer):
-        _check_options(part, options)
-        _check_shapes(part)
+        _check_optimizer(part, options)
 
 
 def _put(part: Any, state: Any) -> None:
@@ -579,20 +550,6 @@ def _names(state: Any) -> tuple[set[str], list]:
     return {name for name in state if not name.startswith("_")}, inside
 
 
-def _check_options(optimizer: Optimizer, before: list[set[str]]) -> None:
-    """An optimizer takes the options of any other kind, and fails at the next step.
-
-    torch itself fills in the options that its saving version did not have yet.
-    """
-    for group, names in zip(optimizer.param_groups, before, strict=True):
-        missing = sorted(optimizer.defaults.keys() & names - group.keys())
-        if missing:
-            raise ValueError(
-                f"the saved options lack {', '.join(missing)}: an optimizer of another kind has "
-                "saved them"
-            )
-
-
 #: the parts of an optimizer's memory that it combines with the gradient, element by element
 _LIKE_THE_PARAMETER = {
     *("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"),
@@ -600,8 +557,18 @@ _LIKE_THE_PARAMETER = {
 }
 
 
-def _check_shapes(optimizer: Optimizer) -> None:
-    """torch compares how many parameters there are, not their shapes."""
+def _check_optimizer(optimizer: Optimizer, options: list[set[str]]) -> None:
+    """torch takes the options of any other kind of optimizer, and memory of any shape.
+
+    It fails at the next step. The options that its saving version did not have yet it fills in.
+    """
+    for group, names in zip(optimizer.param_groups, options, strict=True):
+        missing = sorted(optimizer.defaults.keys() & names - group.keys())
+        if missing:
+            raise ValueError(
+                f"the saved options lack {', '.join(missing)}: an optimizer of another kind has "
+                "saved them"
+            )
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for position, parameter in enumerate(parameters):
         memory = optimizer.state.get(parameter, {})
@@ -613,29 +580,6 @@ def _check_shapes(optimizer: Optimizer) -> None:
                     f"has {tuple(parameter.shape)}: parameters are matched by their order, so give "
                     "them to the optimizer in the order in which they were saved"
                 )
-
-
-class _Name(NamedTuple):
-    """What the name of a checkpoint says."""
-
-    step: int
-    score: float | None
-
-    @property
-    def text(self) -> str:
-        return f"step={self.step:08}{'' if self.score is None else f'_score={self.score!r}'}.pt"
-
-    @classmethod
-    def of(cls, path: Path) -> "_Name | None":
-        """None for the name of any other file."""
-        parts = re.fullmatch(r"step=(\d+)(?:_score=(.+))?\.pt", path.name)
-        if parts is None:
-            return None
-        try:
-            name = cls(int(parts[1]), None if parts[2] is None else float(parts[2]))
-        except ValueError:
-            return None
-        return name if name.text == path.name else None
 
 
 def _accelerators() -> list[tuple[Any, int]]:

@@ -69,13 +69,13 @@ def image_data(source: str | None = None) -> Split:
     download fails; another data set is never loaded in its place.
     """
     name = source or os.environ.get("TUTORIAL_DATA") or "digits"
-    if name not in _IMAGE_SOURCES:
-        known = ", ".join(map(repr, _IMAGE_SOURCES))
+    if name != "digits" and name not in _TORCHVISION:
+        known = ", ".join(map(repr, ("digits", *_TORCHVISION)))
         raise ValueError(
             f"unknown data set {name!r}: it must be one of {known}, as the argument of image_data "
             "or in TUTORIAL_DATA"
         )
-    split = _IMAGE_SOURCES[name]()
+    split = digits() if name == "digits" else _from_torchvision(name)
     shape = "×".join(map(str, split.x_train.shape[1:]))
     print(
         f"{name}: {len(split.x_train)} training, {len(split.x_val)} validation and "
@@ -84,26 +84,13 @@ def image_data(source: str | None = None) -> Split:
     return split
 
 
-def _fashion_mnist() -> Split:
-    from torchvision.datasets import FashionMNIST
-
-    return _from_torchvision("fashion_mnist", FashionMNIST)
+_TORCHVISION = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 
 
-def _cifar10() -> Split:
-    from torchvision.datasets import CIFAR10
+def _from_torchvision(name: str) -> Split:
+    import torchvision.datasets
 
-    return _from_torchvision("cifar10", CIFAR10)
-
-
-_IMAGE_SOURCES: dict[str, Callable[[], Split]] = {
-    "digits": digits,
-    "fashion_mnist": _fashion_mnist,
-    "cifar10": _cifar10,
-}
-
-
-def _from_torchvision(name: str, dataset: Callable[..., Any]) -> Split:
+    dataset = getattr(torchvision.datasets, _TORCHVISION[name])
     home = runtime.scratch("downloads") / name
     if not home.exists():
         _download(name, dataset, home)
@@ -132,7 +119,11 @@ def _download(name: str, dataset: Callable[..., Any], home: Path) -> None:
                 f"the download of {name!r} failed ({type(error).__name__}: {error}). Try again "
                 "when the network is there; image_data('digits') needs none"
             ) from error
-        partial.rename(home)
+        try:
+            partial.rename(home)
+        except OSError:
+            if not home.exists():  # else another process was quicker, and its files are whole
+                raise
 
 
 def _as_tensors(dataset: Any) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:

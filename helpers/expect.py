@@ -32,42 +32,52 @@ class ExpectationError(AssertionError):
 
 
 def expect_error(
-    kind: type[BaseException], match: str, *, since: str | None = None, until: str | None = None
+    kind: type[BaseException], match: str, *, since: str | None = None
 ) -> AbstractContextManager[None]:
     """Require that the block raises ``kind`` with ``match`` in its message, and show it short.
 
-    ``match`` is a plain substring. A subclass of ``kind`` will do. Where the block raises nothing,
-    another type or another message, this raises ``ExpectationError``, from the error that came;
-    an interrupt passes through. ``since`` and ``until`` are the first and the last version of torch
-    ("2.12") for which the chapter claims this; with any other, the block may raise ``kind`` or not.
+    ``kind`` is one class; a subclass will do. ``match`` is a plain substring. Where the block
+    raises nothing, another type or another message, this raises ``ExpectationError``, from the
+    error that came; an interrupt passes through. ``since`` is the first version of torch ("2.12")
+    for which the chapter claims this; with an earlier one, the block may raise ``kind`` or not.
     """
-    return _ExpectedError(_Claim(kind, match, since, until), _print_short)
+    return _ExpectedError(_Claim(kind, match, since), _print_short)
 
 
 def show_traceback(
-    kind: type[BaseException], match: str, *, since: str | None = None, until: str | None = None
+    kind: type[BaseException], match: str, *, since: str | None = None
 ) -> AbstractContextManager[None]:
     """Like ``expect_error``, but print the traceback as Python does, from the block's own line."""
-    return _ExpectedError(_Claim(kind, match, since, until), _print_traceback)
+    return _ExpectedError(_Claim(kind, match, since), _print_traceback)
 
 
 @contextmanager
-def expect_warning(
-    kind: type[Warning], match: str, *, since: str | None = None, until: str | None = None
-) -> Iterator[None]:
+def expect_warning(kind: type[Warning], match: str, *, since: str | None = None) -> Iterator[None]:
     """Require that the block emits a warning ``kind`` with ``match`` in it, and show it short.
 
     It is seen on every run, also where Python or torch would warn only once. Other warnings, and
-    errors, take their usual way. Raises ``ExpectationError`` if no such warning comes. ``since``
-    and ``until`` as for ``expect_error``.
+    errors, take their usual way. Raises ``ExpectationError`` if no such warning comes. ``since`` as
+    for ``expect_error``.
     """
-    claim = _Claim(kind, match, since, until)
+    claim = _Claim(kind, match, since)
     if not claim.applies():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", kind)
             yield
         return
-    with _warnings_of(claim) as seen:
+    seen: list[Warning] = []
+    show_other = warnings.showwarning
+
+    def show(message, category, *place) -> None:
+        if claim.fits(message):
+            seen.append(message)
+        else:
+            show_other(message, category, *place)
+
+    with warnings.catch_warnings(), _torch_warns_always():
+        # The filters in force decide about other warnings; (?-i: because a filter ignores case.
+        warnings.filterwarnings("always", f"(?s:.*)(?-i:{re.escape(match)})", kind)
+        warnings.showwarning = show  # catch_warnings puts the former one back
         yield
     if not seen:
         raise claim.failed("no such warning came")
@@ -89,15 +99,12 @@ def as_expected(holds: Any, says: str) -> None:
         raise ExpectationError(f"not so with the chapter's own numbers: {says}", "not so")
 
 
-def is_about_installed(since: str | None, until: str | None) -> bool:
-    """Whether the installed torch lies within the limits of a claim; None is no limit.
+def is_about_installed(since: str | None) -> bool:
+    """Whether the installed torch is of this version or a later one; None is any version.
 
-    Raises ``ValueError`` for a limit that is not a version.
+    Raises ``ValueError`` for what is not a version.
     """
-    first, last = _numbers(since or "0"), _numbers(until or "9999")
-    installed = _numbers(_torch_version())
-    # "2.13" stands for all of 2.13.x: compare as many numbers as the limit has.
-    return first <= installed and installed[: len(last)] <= last
+    return _numbers(since or "0") <= _numbers(_torch_version())
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,6 @@ class _Claim:
     kind: type[BaseException]
     match: str
     since: str | None
-    until: str | None
 
     def __post_init__(self) -> None:
         if not self.match.strip():
@@ -122,13 +128,11 @@ class _Claim:
 
     def applies(self) -> bool:
         """Whether the claim is about the installed torch; if not, say so."""
-        if is_about_installed(self.since, self.until):
+        if is_about_installed(self.since):
             return True
-        limits = {"since": self.since, "until": self.until}.items()
-        about = " and ".join(f"{word} {version}" for word, version in limits if version)
         print(
-            f"{self.kind.__name__}: about torch {about}. You have torch {_torch_version()}, which "
-            "may do otherwise."
+            f"{self.kind.__name__}: about torch since {self.since}. You have torch "
+            f"{_torch_version()}, which may do otherwise."
         )
         return False
 
@@ -162,25 +166,6 @@ class _ExpectedError(AbstractContextManager):
             raise self.claim.failed(f"the block raised {_headline(error)}") from error
         self.show(error, self.claim.match)
         return True
-
-
-@contextmanager
-def _warnings_of(claim: _Claim) -> Iterator[list[Warning]]:
-    """Collect the warnings that fit the claim; the filters in force decide about all others."""
-    seen: list[Warning] = []
-    show_other = warnings.showwarning
-
-    def show(message, category, *place) -> None:
-        if claim.fits(message):
-            seen.append(message)
-        else:
-            show_other(message, category, *place)
-
-    with warnings.catch_warnings(), _torch_warns_always():
-        # (?-i: because the filter would ignore case.
-        warnings.filterwarnings("always", f"(?s:.*)(?-i:{re.escape(claim.match)})", claim.kind)
-        warnings.showwarning = show  # catch_warnings puts the former one back
-        yield seen
 
 
 @contextmanager

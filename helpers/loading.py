@@ -17,13 +17,14 @@ from torch import Tensor
 MOST_SERVED = 200  # tensors of a data set that forkserver is given
 
 
-def workers(dataset: Any, n: int) -> dict[str, Any]:
+def workers(dataset: Any, n: int, *others: Any) -> dict[str, Any]:
     """Arguments of ``DataLoader`` that load ``dataset`` with ``n`` workers, in a notebook too.
 
     ::
 
         DataLoader(dataset, batch_size=32, **workers(dataset, 2))
 
+    ``others`` is what else goes to the workers: a ``collate_fn`` or ``worker_init_fn`` of your own.
     What a new process can import is loaded by new processes: safe in a process with threads, and a
     notebook's kernel has threads. On Linux that is ``forkserver``, whose server imports torch at
     the first use, so that later workers start quickly; elsewhere, and for a data set of many
@@ -33,13 +34,15 @@ def workers(dataset: Any, n: int) -> dict[str, Any]:
     that a lock held by another thread stays locked in the copy. On other systems forking is unsafe
     or missing. Nor is a data set forked that holds what can't be pickled, such as an open file,
     whose position the copies would share. Then one printed line says why the main process loads.
-    Workers are kept between epochs. Raises ``ValueError`` for negative ``n``.
+    Workers are kept between epochs, with the data set as it was: later changes of it do not reach
+    them. Each gives all of an ``IterableDataset`` whose ``__iter__`` takes no share by
+    ``get_worker_info()``. Raises ``ValueError`` for negative ``n``.
     """
     if n < 0:
         raise ValueError(f"the number of workers must be at least 0, got {n}")
     if n == 0:
         return {"num_workers": 0}
-    method, why = _start_method(dataset, sys.platform)
+    method, why = _start_method(dataset, sys.platform, *others)
     if method is None:
         print(why)
         return {"num_workers": 0}
@@ -49,11 +52,11 @@ def workers(dataset: Any, n: int) -> dict[str, Any]:
     return {"num_workers": n, "multiprocessing_context": context, "persistent_workers": True}
 
 
-def _start_method(dataset: Any, platform: str) -> tuple[str | None, str]:
+def _start_method(dataset: Any, platform: str, *others: Any) -> tuple[str | None, str]:
     """The start method for a data set on a platform, or None and the reason."""
     scout = _Scout(BytesIO())
     try:
-        scout.dump(dataset)
+        scout.dump((dataset, *others))
     except Exception as error:  # pickling runs the data set's own code
         return None, (
             f"A {type(dataset).__name__} can't be given to workers ({error}): the main process "

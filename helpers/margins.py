@@ -82,6 +82,7 @@ class CosineHead(nn.Module):
     """
 
     largest_margin = 0.0
+    margin_advice = ""
 
     def __init__(self, features: int, classes: int, scale: float = 30.0, margin: float = 0.0):
         super().__init__()
@@ -100,7 +101,7 @@ class CosineHead(nn.Module):
         if not 0 <= value <= self.largest_margin:
             raise ValueError(
                 f"margin of {type(self).__name__} must be in [0, {self.largest_margin:.4g}], "
-                f"got {value}{self._advice(value)}"
+                f"got {value}{self.margin_advice}"
             )
         self._margin = float(value)
 
@@ -122,18 +123,15 @@ class CosineHead(nn.Module):
         """What takes the place of the target's cosine while training."""
         return cosine
 
-    def get_extra_state(self) -> dict[str, float]:
-        return {"scale": self.scale, "margin": self.margin}
+    def get_extra_state(self) -> Tensor:
+        return _packed(self.scale, self.margin)
 
-    def set_extra_state(self, state: dict[str, float]) -> None:
-        self.scale, self.margin = _checked_scale(state["scale"]), state["margin"]
+    def set_extra_state(self, state: Tensor) -> None:
+        self.scale, self.margin = _unpacked(state)
 
     def extra_repr(self) -> str:
         classes, features = self.weight.shape
         return f"{features}, {classes}, scale={self.scale:g}, margin={self.margin:g}"
-
-    def _advice(self, value: float) -> str:
-        return ""
 
 
 class CosFace(CosineHead):
@@ -152,6 +150,7 @@ class ArcFace(CosineHead):
     """A cosine head whose target must lead by ``margin`` radians; see ``arcface_target``."""
 
     largest_margin = math.pi / 2
+    margin_advice = ": it is in radians, use math.radians(...) for degrees"
 
     def __init__(self, features: int, classes: int, scale: float = 30.0, margin: float = 0.5):
         super().__init__(features, classes, scale, margin)
@@ -159,15 +158,12 @@ class ArcFace(CosineHead):
     def target(self, cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return arcface_target(cosine, self.margin)
 
-    def _advice(self, value: float) -> str:
-        return ": it is in radians, use math.radians(...) for degrees"
-
 
 class L2Softmax(nn.Linear):
     """Softmax on features of one length, ``scale``; the class weights and biases stay free.
 
     Ranjan et al., "L2-constrained Softmax Loss for Discriminative Face Verification" (2017).
-    ``least_l2_scale`` gives their lower bound for the scale, which is saved in ``state_dict``.
+    The scale is saved in ``state_dict``.
     """
 
     def __init__(self, features: int, classes: int, scale: float = 20.0):
@@ -181,25 +177,11 @@ class L2Softmax(nn.Linear):
         """Logits. ``labels`` may be given as to the other heads; there is no margin to put on."""
         return super().forward(self.scale * directions(features).to(self.weight.dtype))
 
-    def get_extra_state(self) -> dict[str, float]:
-        return {"scale": self.scale}
+    def get_extra_state(self) -> Tensor:
+        return _packed(self.scale)
 
-    def set_extra_state(self, state: dict[str, float]) -> None:
-        self.scale = _checked_scale(state["scale"])
-
-
-def least_l2_scale(classes: int, probability: float) -> float:
-    """The lower bound of the scale at which ``L2Softmax`` can give a class this probability.
-
-    log(p (C - 2) / (1 - p)), of Ranjan et al. (2017), for class weights of length 1 along plus and
-    minus each axis. Raises ``ValueError`` for fewer than three classes, where the
-    formula has the logarithm of 0, and for a probability that is not between 0 and 1.
-    """
-    if classes < 3:
-        raise ValueError(f"the bound is for 3 classes or more, got {classes}: it has log(C - 2)")
-    if not 0 < probability < 1:
-        raise ValueError(f"probability must be between 0 and 1, got {probability}")
-    return math.log(probability * (classes - 2) / (1 - probability))
+    def set_extra_state(self, state: Tensor) -> None:
+        (self.scale,) = _unpacked(state)
 
 
 class Warmup:
@@ -275,6 +257,7 @@ def pair_scores(
 ) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
     """The cosine of every pair of different rows, each pair once, and whether it is one class.
 
+    That takes up to 40 bytes a pair: 8 GB for 20,000 rows, so take a part of a large set.
     Raises ``ValueError`` for labels that are not one class number for each row.
     """
     x = directions(features)
@@ -284,18 +267,19 @@ def pair_scores(
 
 
 def roc(
-    scores: Float[Tensor, " pairs"], same: Shaped[Tensor, "..."]
+    scores: Shaped[Tensor, "..."], same: Shaped[Tensor, "..."]
 ) -> tuple[Float[Tensor, " thresholds"], Float[Tensor, " thresholds"]]:
     """The rates of false and of true acceptance at each threshold, the highest threshold first.
 
-    A pair is accepted where its score is at least the threshold, and each score is one. Raises
-    ``ValueError`` unless there are pairs of both kinds, for a score that is NaN, and for ``same``
-    that is not one bool for each score.
+    A pair is accepted where its score is at least the threshold, and each score is one: give the
+    negatives of distances. Raises ``ValueError`` unless there are pairs of both kinds, for a score
+    that is NaN, for scores of another form, and for ``same`` that is not one bool for each score.
     """
-    if same.dtype != torch.bool or same.shape != scores.shape:
+    if scores.ndim != 1 or same.dtype != torch.bool or same.shape != scores.shape:
         raise ValueError(
-            f"same must hold one bool for each of {tuple(scores.shape)} scores, got {same.dtype} "
-            f"of shape {tuple(same.shape)}: make bools of zeros and ones with same == 1"
+            "scores must be of shape (pairs,) and same must hold one bool for each, got scores of "
+            f"shape {tuple(scores.shape)} and {same.dtype} of shape {tuple(same.shape)}: flatten() "
+            "both, and make bools of zeros and ones with same == 1"
         )
     if scores.isnan().any():
         raise ValueError(
@@ -314,7 +298,7 @@ def roc(
     return false[last_of_ties] / false[-1], true[last_of_ties] / true[-1]
 
 
-def equal_error_rate(scores: Float[Tensor, " pairs"], same: Shaped[Tensor, "..."]) -> float:
+def equal_error_rate(scores: Shaped[Tensor, "..."], same: Shaped[Tensor, "..."]) -> float:
     """The least level under which one threshold keeps both rates of error; 0 is perfect.
 
     The rates are those of false acceptance (of the pairs that differ) and of false rejection (of
@@ -351,6 +335,17 @@ def _checked_classes(
 def _forgive_missing_settings(module: nn.Module, keys: Any) -> None:
     # A state of weights alone, such as another library's, leaves scale and margin as they are.
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith("_extra_state")]
+
+
+def _packed(*settings: float) -> Tensor:
+    # safetensors and averages of state dicts take nothing but tensors, averages leave integers
+    # alone, and some accelerators have no float64.
+    return torch.tensor(settings, dtype=torch.float64).view(torch.uint8)
+
+
+def _unpacked(state: Tensor) -> list[float]:
+    scale, *margin = state.cpu().clone().view(torch.float64).tolist()
+    return [_checked_scale(scale), *margin]
 
 
 def _checked_scale(scale: float) -> float:

@@ -29,9 +29,12 @@ GAP = 13.0  # between two labels at line ends, in points
 
 def use_style() -> None:
     """Give every figure drawn from now on the look of the course."""
+    # After each turn, a colour comes with another line style: 49 lines look different.
+    turns = len(LINE_STYLES)
+    styles = [LINE_STYLES[(i + i // turns) % turns] for i in range(turns * turns)]
     plt.rcParams.update(
         {
-            "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=LINE_STYLES),
+            "axes.prop_cycle": cycler(color=COLOURS * turns) + cycler(linestyle=styles),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.edgecolor": "#666666",
@@ -59,6 +62,10 @@ def use_style() -> None:
     )
 
 
+# On a dark page, a white margin keeps titles and labels off the edge.
+_FRAME = "box-sizing:border-box;max-width:100%;padding:6px;background:white"
+
+
 def show(figure: Figure, alt: str) -> None:
     """Display ``figure`` in the notebook with ``alt`` as its alternative text, and close it.
 
@@ -68,13 +75,31 @@ def show(figure: Figure, alt: str) -> None:
         raise ValueError("alt is empty: say in a sentence what the figure shows")
     ipython = sys.modules.get("IPython")
     if ipython is not None and ipython.get_ipython() is not None:
-        data, metadata = _bundle(figure, alt)
+        data, metadata = bundle(figure, alt)
         ipython.display.display(data, metadata=metadata, raw=True)
     plt.close(figure)
 
 
+def bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The figure in every form that a front end may honour, and metadata on them.
+
+    nbconvert reads the alternative text of an image from the output's metadata. JupyterLab does
+    not, but takes HTML before PNG.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    png = base64.b64encode(buffer.getvalue()).decode()
+    source = f"data:image/png;base64,{png}"
+    data = {
+        "text/html": f'<img alt="{html.escape(alt)}" src="{source}" style="{_FRAME}">',
+        "image/png": png,
+        "text/plain": alt,
+    }
+    return data, {"image/png": {"alt": alt}}
+
+
 def images(
-    batch: Shaped[Tensor, "n c h w"], titles: Sequence[str] | None = None, columns: int = 8
+    batch: Shaped[Tensor, "..."], titles: Sequence[str] | None = None, columns: int = 8
 ) -> Figure:
     """Draw a grid of images with one (grey) or three (RGB) channels, each under its title.
 
@@ -82,12 +107,12 @@ def images(
     two. Raises ``ValueError`` for an empty batch, another number of channels, other integers, or
     titles that are not ``n``.
     """
-    n, channels, height, width = batch.shape
-    if n == 0 or channels not in (1, 3):
+    if batch.ndim != 4 or len(batch) == 0 or batch.shape[1] not in (1, 3):
         raise ValueError(
             f"can't draw a batch of shape {tuple(batch.shape)}: give at least one image, as "
             "(n, 1, h, w) for grey or (n, 3, h, w) for RGB"
         )
+    n, _, height, width = batch.shape
     if batch.dtype == torch.uint8:
         batch = batch / 255
     elif not batch.is_floating_point() and batch.dtype != torch.bool:
@@ -108,7 +133,7 @@ def images(
     for axes, image in zip(grid.flat, pixels, strict=False):
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     for axes, title in zip(grid.flat, titles or (), strict=False):
-        axes.set_title(title, loc="center", size=10, weight="normal", pad=3)
+        axes.set_title(title, loc="center", size=10, weight="normal", pad=3, parse_math=False)
     return figure
 
 
@@ -133,7 +158,9 @@ def curves(
     for name, values in series.items():
         ys = _numbers(values)
         xs = np.arange(1, len(ys) + 1) if x is None else _numbers(x)[: len(ys)]
-        axes.plot(xs, ys, label=name)
+        places = alone(ys)
+        # Without such places no marker: a legend would show it.
+        axes.plot(xs, ys, label=plain(name), marker="o" if places else "", markevery=places)
     axes.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale=yscale)
     if x is None:
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -142,6 +169,17 @@ def curves(
     else:
         label_ends(axes)
     return figure, axes
+
+
+def plain(name: str) -> str:
+    """A label that matplotlib neither reads as a formula ($) nor hides (a _ at its beginning)."""
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+def alone(values: Sequence[float] | np.ndarray) -> list[int]:
+    """The places of finite values without a finite neighbour, which a line does not show."""
+    finite = np.isfinite(np.pad(values, 1, constant_values=np.nan))
+    return np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:]).tolist()
 
 
 def label_ends(axes: Axes) -> None:
@@ -204,25 +242,3 @@ def spread(positions: Sequence[float], gap: float, lowest: float = -math.inf) ->
     moved = np.empty(len(positions))
     moved[order] = np.maximum(pooled, lowest) + steps
     return moved.tolist()
-
-
-# On a dark page, a white margin keeps titles and labels off the edge.
-_FRAME = "box-sizing:border-box;max-width:100%;padding:6px;background:white"
-
-
-def _bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The figure in every form that a front end may honour, and metadata on them.
-
-    nbconvert reads the alternative text of an image from the output's metadata. JupyterLab does
-    not, but takes HTML before PNG.
-    """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    png = base64.b64encode(buffer.getvalue()).decode()
-    source = f"data:image/png;base64,{png}"
-    data = {
-        "text/html": f'<img alt="{html.escape(alt)}" src="{source}" style="{_FRAME}">',
-        "image/png": png,
-        "text/plain": alt,
-    }
-    return data, {"image/png": {"alt": alt}}

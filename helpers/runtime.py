@@ -25,12 +25,16 @@ def seed(n: int) -> None:
     anything that is not an ``int`` (``True`` included) and ``ValueError`` outside the range.
     """
     if isinstance(n, bool) or not isinstance(n, int):
-        raise TypeError(f"seed must be an int, got {n!r} of type {type(n).__name__}")
+        raise TypeError(f"seed must be an int, got {n!r} of type {type(n).__name__}: use int()")
     if not 0 <= n < 2**32:
         raise ValueError(f"seed must be in [0, 2**32), got {n}: NumPy accepts no other")
     random.seed(n)
     np.random.seed(n)
-    torch.manual_seed(n)
+    if torch.accelerator.is_available():
+        torch.manual_seed(n)
+    else:
+        # For each kind of device that is not there, manual_seed formats and keeps a traceback.
+        torch.default_generator.manual_seed(n)
 
 
 def device() -> torch.device:
@@ -104,33 +108,13 @@ def scratch_root() -> Path:
 
 @dataclass(frozen=True)
 class Report:
-    """What a chapter runs on. It shows itself as a table, in a notebook and when printed."""
+    """What a chapter runs on: values by their labels, shown as a table, also when printed."""
 
-    python: str
-    torch: str
-    torchvision: str
-    device: str
-    cores: int
-    threads: int
-    colab: bool
-    scratch: Path
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Pairs of a label and a value, in the order in which they are shown."""
-        return [
-            ("Python", self.python),
-            ("torch", self.torch),
-            ("torchvision", self.torchvision),
-            ("device", self.device),
-            ("usable cores", str(self.cores)),
-            ("torch threads", str(self.threads)),
-            ("in Colab", "yes" if self.colab else "no"),
-            ("scratch directory", str(self.scratch)),
-        ]
+    rows: dict[str, str]
 
     def __str__(self) -> str:
-        width = max(len(label) for label, _ in self.rows())
-        return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows())
+        width = max(map(len, self.rows))
+        return "\n".join(f"{label:<{width}}  {value}" for label, value in self.rows.items())
 
     def _repr_html_(self) -> str:
         # A path without hyphens must wrap too, or a narrow page cuts it off.
@@ -138,7 +122,7 @@ class Report:
         cells = "".join(
             f'<tr><th style="text-align:left">{html.escape(label)}</th>'
             f'<td style="{value_style}">{html.escape(value)}</td></tr>'
-            for label, value in self.rows()
+            for label, value in self.rows.items()
         )
         return f"<table>{cells}</table>"
 
@@ -146,14 +130,16 @@ class Report:
 def report() -> Report:
     """Describe the environment. Raises what ``device`` raises."""
     return Report(
-        python=platform.python_version(),
-        torch=torch.__version__,
-        torchvision=importlib.metadata.version("torchvision"),
-        device=str(device()),
-        cores=_usable_cores(),
-        threads=torch.get_num_threads(),
-        colab="google.colab" in sys.modules,
-        scratch=scratch_root(),
+        {
+            "Python": platform.python_version(),
+            "torch": torch.__version__,
+            "torchvision": importlib.metadata.version("torchvision"),
+            "device": str(device()),
+            "usable cores": str(_usable_cores()),
+            "torch threads": str(torch.get_num_threads()),
+            "in Colab": "yes" if "google.colab" in sys.modules else "no",
+            "scratch directory": str(scratch_root()),
+        }
     )
 
 

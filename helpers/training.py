@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Shaped
@@ -27,7 +27,7 @@ def step(
 
 def fit(
     model: nn.Module,
-    batches: Iterable[Batch],
+    batches: Iterable[Any],
     loss_fn: LossFunction,
     optimizer: Optimizer,
     epochs: int,
@@ -38,10 +38,12 @@ def fit(
     ``batches`` gives pairs ``(x, y)`` each time it is gone over: a ``DataLoader`` or a list. They
     are moved to the device of the model's first parameter. ``loss_fn`` is a mean over its batch.
     The model is left in train mode. ``step(model, batch, loss_fn, optimizer)`` takes one step and
-    returns the loss without its graph; pass your own to change what a step is.
+    returns the loss; pass your own to change what a step is: for LBFGS, which wants a closure, or
+    to put frozen BatchNorm layers into eval mode.
 
-    Raises ``ValueError`` for negative ``epochs`` and for an epoch without batches, and
-    ``FloatingPointError`` at the end of an epoch in which a loss was not finite.
+    Raises ``ValueError`` for negative ``epochs``, an epoch without batches, batches that are not
+    tensors and a loss that is not one number, and ``FloatingPointError`` at the end of an epoch in
+    which a loss was not finite.
     """
     if epochs < 0:
         raise ValueError(f"epochs must be at least 0, got {epochs}")
@@ -50,14 +52,14 @@ def fit(
     for epoch in range(1, epochs + 1):
         losses, sizes = [], []
         for batch in _on_device_of(model, batches):
-            losses.append(step(model, batch, loss_fn, optimizer))
+            losses.append(torch.as_tensor(step(model, batch, loss_fn, optimizer)).detach())
             sizes.append(len(batch[0]))
         if not losses:
             raise ValueError(
                 f"batches gave no batch in epoch {epoch}: a generator can be read once; pass a "
                 "DataLoader or a list"
             )
-        history.append(_finite_mean(torch.stack(losses), sizes, epoch))
+        history.append(_finite_mean(_stacked(losses), sizes, epoch))
     return history
 
 
@@ -69,12 +71,13 @@ class Evaluation(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFunction) -> Evaluation:
+def evaluate(model: nn.Module, batches: Iterable[Any], loss_fn: LossFunction) -> Evaluation:
     """The model's loss and accuracy in eval mode, without gradients.
 
     The model gives logits ``(n, classes)``, of which the largest is the prediction; ``y`` holds
     classes ``(n,)``. ``loss_fn`` is a mean over its batch. Every submodule gets its own mode back.
-    Raises ``ValueError`` if ``batches`` is empty, and for logits or classes of another form.
+    Raises ``ValueError`` if ``batches`` is empty, for logits or classes of another form, for
+    numbers that are no classes, and for a loss that is not one number.
     """
     losses, hits, sizes = [], [], []
     with _eval_mode(model):
@@ -87,7 +90,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], loss_fn: LossFunction) 
     if not sizes:
         raise ValueError("batches is empty: pass at least one batch (x, y) to evaluate on")
     return Evaluation(
-        _mean_per_sample(torch.stack(losses), sizes), _mean_per_sample(torch.stack(hits), sizes)
+        _mean_per_sample(_stacked(losses), sizes), _mean_per_sample(_stacked(hits), sizes)
     )
 
 
@@ -102,12 +105,22 @@ def _check_classes(logits: Tensor, y: Tensor) -> None:
             f"evaluate needs class numbers of shape ({len(logits)},), got {y.dtype} of shape "
             f"{tuple(y.shape)}: for shares of classes use argmax(dim=1), for a column squeeze(1)"
         )
+    if ((y < 0) | (y >= logits.shape[1])).any():
+        raise ValueError(
+            f"evaluate needs classes from 0 to {logits.shape[1] - 1}, got {y.min()} to {y.max()}: "
+            "leave samples without a class, such as those of ignore_index, out of the batches"
+        )
 
 
-def _on_device_of(model: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
+def _on_device_of(model: nn.Module, batches: Iterable[Any]) -> Iterator[Batch]:
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     for batch in batches:
+        if not isinstance(batch, Sequence) or not all(hasattr(part, "to") for part in batch):
+            raise ValueError(
+                f"a batch must be a pair (x, y) of tensors, got a {type(batch).__name__} of "
+                f"{[type(part).__name__ for part in batch][:4]}: make pairs in the collate_fn"
+            )
         yield [tensor.to(device) for tensor in batch]
 
 
@@ -135,6 +148,17 @@ def _finite_mean(losses: Float[Tensor, " steps"], sizes: list[int], epoch: int) 
     return mean
 
 
+def _stacked(losses: list[Tensor]) -> Float[Tensor, " steps"]:
+    for loss in losses:
+        if loss.ndim:
+            raise ValueError(
+                f"a batch's loss must be one number, got a tensor of shape {tuple(loss.shape)}: "
+                "give loss_fn reduction='mean'"
+            )
+    return torch.stack(losses)
+
+
 def _mean_per_sample(means: Float[Tensor, " steps"], sizes: list[int]) -> float:
+    means = means.to(torch.promote_types(means.dtype, torch.float32))  # half precision overflows
     weights = torch.tensor(sizes, device=means.device, dtype=means.dtype)
     return ((means * weights).sum() / weights.sum()).item()

@@ -3,6 +3,7 @@
 ``reading`` gives what a ``SummaryWriter`` logged as rows, ``figures`` draws it as the dashboards
 do, ``servers`` has to do with the program that shows the dashboards.
 """
+# ruff: noqa: F401
 
 from helpers.boards.events import next_second, runs
 from helpers.boards.figures import (
@@ -28,29 +29,3 @@ from helpers.boards.reading import (
     texts,
 )
 from helpers.boards.servers import prepare, running, stop
-
-__all__ = [
-    "draw_distributions",
-    "draw_histograms",
-    "draw_images",
-    "draw_scalars",
-    "embeddings",
-    "graphs",
-    "histograms",
-    "hparams",
-    "images",
-    "layouts",
-    "meshes",
-    "next_second",
-    "pr_curves",
-    "prepare",
-    "running",
-    "runs",
-    "scalars",
-    "smoothed",
-    "sounds",
-    "stop",
-    "tags",
-    "tensors",
-    "texts",
-]

@@ -77,7 +77,10 @@ def events(paths: list[Path], purge: bool) -> Iterator[Event]:
     With ``purge``, a restart that was announced by ``purge_step=T`` hides the summaries that the
     run logged before it for the steps from ``T`` on.
     """
-    logged = [event for path in paths for event in _whole_records(path)]
+    logged = []
+    for path in paths:
+        status = path.stat()
+        logged += _read(str(path.resolve()), status.st_size, status.st_mtime_ns)
     if not purge:
         yield from logged
         return
@@ -94,11 +97,6 @@ def events(paths: list[Path], purge: bool) -> Iterator[Event]:
 def _by_number(name: str) -> list[str | int]:
     """Sorts ``….9`` before ``….10``: the names end in the time and a counter of the process."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
-
-
-def _whole_records(path: Path) -> tuple[Event, ...]:
-    status = path.stat()
-    return _read(str(path.resolve()), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)

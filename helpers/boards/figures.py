@@ -64,13 +64,14 @@ def draw_scalars(
     for run, points in groupby(reading.scalars(logdir, tag), key=lambda point: point.run):
         steps, values = zip(*((point.step, point.value) for point in points), strict=True)
         if not np.isfinite(values).any():
-            lineless.append(run)
+            lineless.append(plots.plain(run))
             continue
-        (line,) = axes.plot(steps, smoothed(values, smoothing), label=run)
+        (line,) = axes.plot(steps, smoothed(values, smoothing), label=plots.plain(run), marker="o")
+        line.set_markevery(plots.alone(values))
         if smoothing > 0:
             axes.plot(steps, values, "-", color=line.get_color(), alpha=0.3, lw=1, label="_logged")
     without = f" (without a finite value: {', '.join(lineless)})" if lineless else ""
-    axes.set(title=title or tag, xlabel=f"step{without}", ylabel=tag)
+    axes.set(title=title or plots.plain(tag), xlabel=f"step{without}", ylabel=plots.plain(tag))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if len({line.get_label() for line in axes.lines} - {"_logged"}) > plots.MOST_LABELS:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
@@ -98,7 +99,8 @@ def draw_histograms(logdir: LogDir, tag: str, run: str, *, title: str | None = N
         axes.plot(middles, height - place, "-", color="white", lw=0.8)
     shown = sorted({round(place) for place in np.linspace(0, len(rows) - 1, 6)})
     axes.set_yticks([-place for place in shown], [str(rows[place].step) for place in shown])
-    axes.set(title=title or f"{tag} ({run})", xlabel="value", ylabel="step, the latest in front")
+    title = title or plots.plain(f"{tag} ({run})")
+    axes.set(title=title, xlabel="value", ylabel="step, the latest in front")
     axes.grid(axis="y", visible=False)
     return figure
 
@@ -124,7 +126,7 @@ def draw_distributions(logdir: LogDir, tag: str, run: str, *, title: str | None 
     axes.plot(steps, [_percentile(row, 50) for row in rows], "-", color="black", lw=1.2)
     low, high = _range(rows)
     margin = 0.05 * (high - low)
-    axes.set(title=title or f"{tag} ({run})", xlabel="step", ylabel="value")
+    axes.set(title=title or plots.plain(f"{tag} ({run})"), xlabel="step", ylabel="value")
     axes.set_ylim(low - margin, high + margin)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
@@ -144,10 +146,10 @@ def draw_images(
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, picture in zip(grid.flat, pictures, strict=False):
-        axes.imshow(picture.pixels[0].squeeze(), cmap="gray", vmin=0, vmax=255)
-        name = f"step {picture.step}" if run else f"{picture.run}, step {picture.step}"
+        axes.imshow(picture.pixels[0], cmap="gray", vmin=0, vmax=255)
+        name = f"step {picture.step}" if run else plots.plain(f"{picture.run}, step {picture.step}")
         axes.set_title(name, loc="center", size=10, weight="normal", pad=3)
-    figure.suptitle(title or tag, x=0.02, ha="left", size=12, weight="bold")
+    figure.suptitle(title or plots.plain(tag), x=0.02, ha="left", size=12, weight="bold")
     return figure
 
 

@@ -14,6 +14,7 @@ import io
 import wave
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,8 @@ def scalars(
     """The numbers logged by ``add_scalar`` and ``add_scalars``.
 
     They are stored as float32, unless ``new_style`` and ``double_precision`` were both given.
-    ``purge=False`` gives also the points that a restart with ``purge_step`` hides.
+    ``purge=False`` gives also the points that a restart with ``purge_step`` hides. Those of
+    ``add_scalars`` it never hides, on the board neither: each of its lines is a run of its own.
     """
     return [
         Point(*entry.place, _scalar(entry.value))
@@ -121,32 +123,66 @@ def tensors(logdir: LogDir, tag: str | None = None, run: str | None = None) -> l
 
     Raises ``ValueError`` for a dtype that ``add_tensor`` writes so that it can't be read.
     """
-    return [Array(*entry.place, _array(entry)) for entry in _select(logdir, "tensor", tag, run)]
+    rows = []
+    for entry in _select(logdir, "tensor", tag, run):
+        try:
+            rows.append(Array(*entry.place, make_ndarray(entry.value.tensor)))
+        except (OverflowError, TypeError, ValueError) as error:
+            name = DataType.Name(entry.value.tensor.dtype).removeprefix("DT_").lower()
+            raise ValueError(
+                f"tensor {entry.tag!r} of run {entry.run!r} can't be read: add_tensor writes "
+                f"{name} in a form that no reader understands; log tensor.float() or tensor.int() "
+                "instead"
+            ) from error
+    return rows
 
 
 def meshes(logdir: LogDir, tag: str | None = None, run: str | None = None) -> list[Mesh]:
     """The meshes and point clouds logged by ``add_mesh``."""
-    return [Mesh(*entry.place, *_parts(entry)) for entry in _select(logdir, "mesh", tag, run)]
+    rows = []
+    for entry in _select(logdir, "mesh", tag, run):
+        found = {}  # a mesh is an event: a value for each part that was logged
+        for value in entry.value:
+            part = MeshPluginData.FromString(value.metadata.plugin_data.content)
+            found[part.content_type] = make_ndarray(value.tensor)
+        kinds = (MeshPluginData.VERTEX, MeshPluginData.COLOR, MeshPluginData.FACE)
+        rows.append(Mesh(*entry.place, *map(found.get, kinds)))
+    return rows
 
 
 def graphs(logdir: LogDir) -> list[Graph]:
     """The graphs logged by ``add_graph`` and ``add_onnx_graph``."""
-    entries = _select(logdir, "graph")
-    return [Graph(entry.run, entry.wall_time, _nodes(entry.value)) for entry in entries]
+    rows = []
+    for entry in _select(logdir, "graph"):
+        nodes = GraphDef.FromString(entry.value).node
+        named = [Node(node.name, node.op, tuple(node.input)) for node in nodes]
+        rows.append(Graph(entry.run, entry.wall_time, named))
+    return rows
 
 
 def layouts(logdir: LogDir) -> list[Layout]:
     """The charts that ``add_custom_scalars`` and its two relatives asked for."""
-    entries = _select(logdir, "custom_scalars")
-    return [Layout(entry.run, _charts(entry.value)) for entry in entries]
+    rows = []
+    for entry in _select(logdir, "custom_scalars"):
+        (encoded,) = entry.value.tensor.string_val
+        charts = {
+            category.title: {chart.title: _chart(chart) for chart in category.chart}
+            for category in LayoutProto.FromString(encoded).category
+        }
+        rows.append(Layout(entry.run, charts))
+    return rows
 
 
 def hparams(logdir: LogDir) -> list[Trial]:
     """The runs for which ``add_hparams`` was called, each with its hyperparameters and metrics."""
     trials = []
-    for run, paths in files(logdir).items():
-        entries = list(_entries_of(run, paths, purge=True))
-        data = {e.tag: _hparams_data(e.value) for e in entries if e.kind == "hparams"}
+    for run, logged in groupby(_entries(logdir), key=lambda entry: entry.run):
+        entries = list(logged)
+        data = {
+            entry.tag: HParamsPluginData.FromString(entry.value.metadata.plugin_data.content)
+            for entry in entries
+            if entry.kind == "hparams"
+        }
         if "_hparams_/session_start_info" not in data:
             continue
         experiment = data["_hparams_/experiment"].experiment
@@ -170,11 +206,14 @@ def embeddings(logdir: LogDir) -> list[Embedding]:
     A tag is the one that the projector shows: what was given, and the step, as in
     ``"digits:00001"``.
     """
-    return [
-        _embedding(run, Path(logdir, run), info)
-        for run in files(logdir)
-        for info in _projector(Path(logdir, run))
-    ]
+    rows = []
+    for run in files(logdir):
+        folder = Path(logdir, run).expanduser()
+        config = folder / "projector_config.pbtxt"
+        if config.is_file():
+            projector = text_format.Parse(config.read_text("utf-8"), ProjectorConfig())
+            rows += [_embedding(run, folder, info) for info in projector.embeddings]
+    return rows
 
 
 class Entry(NamedTuple):
@@ -213,17 +252,13 @@ def _entries(logdir: LogDir, run: str | None = None, purge: bool = True) -> Iter
     if run is not None and run not in by_run:
         raise KeyError(f"no run {run!r}: there is {_listed(by_run)}")
     for name in [run] if run else by_run:
-        yield from _entries_of(name, by_run[name], purge)
+        for event in events(by_run[name], purge):
+            for kind, tag, value in _logged(event):
+                yield Entry(name, tag, event.step, event.wall_time, kind, value)
 
 
 def _listed(names: Any) -> str:
     return ", ".join(map(repr, sorted(names))) or "none"
-
-
-def _entries_of(run: str, paths: list[Path], purge: bool) -> Iterator[Entry]:
-    for event in events(paths, purge):
-        for kind, tag, value in _logged(event):
-            yield Entry(run, tag, event.step, event.wall_time, kind, value)
 
 
 # By the field that holds the value, or else by the plugin that it is for.
@@ -265,8 +300,7 @@ def _histogram(value: Summary.Value) -> tuple[np.ndarray, np.ndarray]:
     limits, counts = np.array(value.histo.bucket_limit), np.array(value.histo.bucket)
     if len(counts) and counts[0] == 0:  # add_histogram begins with an empty bucket
         return limits, counts[1:]
-    lowest = value.histo.min if value.histo.min <= limits[0] else limits[0]
-    return np.concatenate([[lowest], limits]), counts
+    return np.concatenate([[min(limits[0], value.histo.min)], limits]), counts
 
 
 def _frames(encoded: bytes) -> np.ndarray:
@@ -282,55 +316,11 @@ def _samples(encoded: bytes) -> tuple[np.ndarray, int]:
         return (samples / np.iinfo(np.int16).max).astype(np.float32), file.getframerate()
 
 
-def _array(entry: Entry) -> np.ndarray:
-    try:
-        return make_ndarray(entry.value.tensor)
-    except (OverflowError, TypeError, ValueError) as error:
-        name = DataType.Name(entry.value.tensor.dtype).removeprefix("DT_").lower()
-        raise ValueError(
-            f"tensor {entry.tag!r} of run {entry.run!r} can't be read: add_tensor writes {name} in "
-            "a form that no reader understands; log tensor.float() or tensor.int() instead"
-        ) from error
-
-
-def _parts(entry: Entry) -> tuple[np.ndarray | None, ...]:
-    """Vertices, colours and faces of a mesh, which is an event; None for what was not logged."""
-    found = {}
-    for value in entry.value:
-        part = MeshPluginData.FromString(value.metadata.plugin_data.content)
-        found[part.content_type] = make_ndarray(value.tensor)
-    kinds = (MeshPluginData.VERTEX, MeshPluginData.COLOR, MeshPluginData.FACE)
-    return tuple(map(found.get, kinds))
-
-
-def _nodes(encoded: bytes) -> list[Node]:
-    return [Node(n.name, n.op, tuple(n.input)) for n in GraphDef.FromString(encoded).node]
-
-
-def _charts(value: Summary.Value) -> dict[str, dict[str, list]]:
-    (encoded,) = value.tensor.string_val
-    return {
-        category.title: {chart.title: _chart(chart) for chart in category.chart}
-        for category in LayoutProto.FromString(encoded).category
-    }
-
-
 def _chart(chart: Any) -> list:
     if chart.HasField("multiline"):
         return ["Multiline", list(chart.multiline.tag)]
     (series,) = chart.margin.series
     return ["Margin", [series.value, series.lower, series.upper]]
-
-
-def _hparams_data(value: Summary.Value) -> HParamsPluginData:
-    return HParamsPluginData.FromString(value.metadata.plugin_data.content)
-
-
-def _projector(folder: Path) -> list[EmbeddingInfo]:
-    config = folder / "projector_config.pbtxt"
-    if not config.is_file():
-        return []
-    return list(text_format.Parse(config.read_text("utf-8"), ProjectorConfig()).embeddings)
 
 
 def _embedding(run: str, folder: Path, info: EmbeddingInfo) -> Embedding:

@@ -17,7 +17,6 @@ from tests.notebooks import definitions
 CHAPTER = "07_augmentation"
 TAUGHT = ("boxes_around", "inside", "half_sides", "blend", "paste", "js_divergence")
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-LOG_3 = math.log(3)
 
 seeds = st.integers(0, 2**32 - 1)
 alphas = st.sampled_from([0.1, 0.4, 1.0, 3.0, 50.0])
@@ -82,17 +81,6 @@ def test_a_mask_is_one_in_its_box_and_zero_elsewhere(taught, seed, alpha, height
         assert torch.equal(one, expected)
 
 
-@pytest.mark.parametrize(("height", "width"), [(32, 32), (20, 50)])
-def test_a_box_that_is_not_cut_covers_what_its_share_leaves(taught, height, width):
-    shares = torch.linspace(0, 1, 11)
-    centres = torch.tensor([[height // 2, width // 2]]).expand(11, 2)
-    boxes = taught.boxes_around(centres, taught.half_sides(shares, height, width), height, width)
-    covered = taught.inside(boxes, height, width).mean(dim=(1, 2, 3))
-    # the sides are rounded down to even numbers of pixels
-    assert (covered <= 1 - shares + 1e-6).all()
-    assert (covered.sqrt() >= (1 - shares).sqrt() - 2 / min(height, width)).all()
-
-
 # Mixing
 
 
@@ -114,27 +102,6 @@ def test_a_pasted_images_target_has_the_shares_of_its_pixels(taught, seed, alpha
     pasted, soft = taught.paste(images, targets, boxes, augment.partners(6, seeded(seed)))
     pixels = F.one_hot(pasted.long().flatten(1), 6).float().mean(dim=1)
     torch.testing.assert_close(soft, pixels)
-
-
-@laws
-@given(seeds, alphas, sides, sides)
-def test_cutmix_takes_a_box_of_one_partner(seed, alpha, height, width):
-    images, targets = numbered(6, height, width)
-    pasted, soft = augment.cutmix(images, targets, alpha, seeded(seed))
-    pixels = F.one_hot(pasted.long().flatten(1), 6).float().mean(dim=1)
-    torch.testing.assert_close(soft, pixels)
-    assert ((pixels > 0).sum(dim=1) <= 2).all()
-
-
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
-def test_mixup_is_torchvisions_given_its_draws(taught, alpha):
-    images, targets = batch(0)
-    torch.manual_seed(1)
-    theirs = v2.MixUp(alpha=alpha)(images, targets)
-    torch.manual_seed(1)
-    share = torch.distributions.Beta(torch.tensor([alpha]), torch.tensor([alpha])).sample()
-    ours = taught.blend(images, targets, share.expand(5), torch.arange(5).roll(1))
-    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -175,8 +142,8 @@ def test_centres_are_uniform_up_to_the_border():
 @every_method
 def test_images_of_a_batch_have_fates_of_their_own(method):
     generator = seeded(0)
-    image = torch.rand(1, 3, 16, 16, generator=generator).expand(8, -1, -1, -1)
-    images = torch.cat([image, torch.rand(24, 3, 16, 16, generator=generator)])
+    ours, others = torch.rand(2, 3, 16, 16, generator=generator)
+    images = torch.cat([ours.expand(8, -1, -1, -1), others.expand(24, -1, -1, -1)])
     changed, _ = method(images, torch.eye(32), generator)
     # now and then one is mixed with itself or its like
     assert len({one.numpy().tobytes() for one in changed[:8]}) > 4
@@ -195,20 +162,13 @@ def test_dtype_and_device_stay_and_inputs_are_left_alone(method, dtype):
 
 
 @every_method
-def test_a_generator_repeats_the_draws_and_leaves_the_global_one_alone(method):
+def test_the_seed_of_a_generator_decides_or_else_the_global_one(method):
     images, targets = batch(3, channels=3, height=16, width=16)
     state = torch.get_rng_state()
     first, second, other = (method(images, targets, seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert not torch.equal(first[0], other[0])
-
-
-@every_method
-def test_without_a_generator_the_global_seed_decides(method):
-    images, targets = batch(3, channels=3, height=16, width=16)
-    torch.manual_seed(0)
-    first = method(images, targets, None)
     torch.manual_seed(0)
     torch.testing.assert_close(method(images, targets, None), first, rtol=0, atol=0)
 
@@ -298,37 +258,12 @@ def test_each_image_gets_its_own_operation():
     assert torch.equal(changed, operation >= 0)
 
 
-def batched(images, severity):
-    return augment.augmix(images, severity)
-
-
-def in_torchvisions_levels(images, severity):
-    return augment.augmix(images, severity, torchvision_levels=True)
-
-
-def one_by_one(images, severity):
-    augmix = definitions.load(CHAPTER, "augmix")
-    return torch.stack([augmix(image, severity)[0] for image in images])
-
-
-@pytest.mark.parametrize("augmix", [batched, in_torchvisions_levels, one_by_one])
-@pytest.mark.parametrize("severity", [1, 3, 10])
-def test_augmix_stays_within_its_range_and_mixes(augmix, severity):
-    torch.manual_seed(0)
-    images = torch.rand(12, 3, 16, 16)
-    mixed = augmix(images, severity)
-    assert mixed.shape == images.shape
-    assert mixed.min() >= -1e-6 and mixed.max() <= 1 + 1e-5
-    assert all(not torch.equal(a, b) for a, b in zip(mixed, images, strict=True))
-
-
-@pytest.mark.parametrize("augmix", [in_torchvisions_levels, one_by_one])
-def test_augmix_weights_sum_to_one(augmix):
+def test_augmix_weights_sum_to_one():
     """No operation changes even grey at level 0, so any mixture of it is the same grey."""
-    torch.manual_seed(0)
     grey = torch.full((20, 3, 9, 9), 0.5)
+    mixed = augment.augmix(grey, 1, generator=seeded(0), torchvision_levels=True)
     # but Equalize rounds to one of 256 values, and Posterize after it to one of 16
-    torch.testing.assert_close(augmix(grey, severity=1), grey, rtol=0, atol=1 / 15)
+    torch.testing.assert_close(mixed, grey, rtol=0, atol=1 / 15)
 
 
 def test_the_chapters_augmix_is_torchvisions_given_its_draws():
@@ -359,18 +294,6 @@ def test_how_often_an_operation_of_augmix_does_nothing(torchvision_levels, idle)
     mixed = augment.augmix(images, 3, **drawn, torchvision_levels=torchvision_levels)
     unchanged = ((mixed - images).abs() < 1e-4).flatten(1).all(dim=1).float().mean()
     assert unchanged.item() == pytest.approx(idle, abs=0.025)
-
-
-def test_augmix_draws_chains_for_each_image():
-    """Three chains shared by a batch would let copies of an image differ in three directions."""
-    image = torch.rand(1, 3, 16, 16, generator=seeded(0), dtype=torch.float64)
-    mixed = augment.augmix(image.expand(20, -1, -1, -1), 10, generator=seeded(1))
-    one_step = augment.augmix(
-        image.expand(20, -1, -1, -1), 10, width=1, depth=1, generator=seeded(1)
-    )
-    for changed in (mixed, one_step):
-        differences = (changed - image).flatten(1)
-        assert torch.linalg.matrix_rank(differences, rtol=1e-6) > 10
 
 
 def test_augmix_of_depth_one_and_width_one_is_one_operation():
@@ -435,20 +358,9 @@ def test_how_images_lie_in_memory_does_not_matter(method):
 # Jensen and Shannon
 
 
-@laws
-@given(seeds, st.floats(0.1, 300.0))
-def test_js_divergence_is_symmetric_and_within_its_bounds(taught, seed, scale):
-    z = scale * torch.randn(3, 6, 5, generator=seeded(seed))
-    value = taught.js_divergence(*z)
-    for order in ((0, 2, 1), (1, 0, 2), (2, 1, 0)):
-        torch.testing.assert_close(taught.js_divergence(*z[list(order)]), value)
-    assert -1e-6 <= value <= LOG_3 + 1e-6
-    torch.testing.assert_close(taught.js_divergence(z[0], z[0], z[0]), torch.tensor(0.0))
-
-
 def test_js_divergence_reaches_its_bound(taught):
     z = 1000 * torch.eye(3)[:, None].expand(3, 4, 3)
-    torch.testing.assert_close(taught.js_divergence(*z), torch.tensor(LOG_3))
+    torch.testing.assert_close(taught.js_divergence(*z), torch.tensor(math.log(3)))
 
 
 @pytest.mark.parametrize("views", [2, 3, 5])
@@ -474,16 +386,6 @@ def test_js_divergence_has_finite_gradients_where_a_probability_is_zero(taught, 
 # What is refused
 
 
-def with_a_nan(images):
-    images = images.clone()
-    images[0, 0, 0, 0] = math.nan
-    return images
-
-
-def boxes_and_partners(images):
-    return torch.zeros(len(images), 4, dtype=torch.int64), torch.arange(len(images))
-
-
 def test_finite_images_whose_sum_is_not_finite_are_taken():
     images = torch.full((2, 1, 8, 8), 60_000.0, dtype=torch.float16)
     assert augment.cutout(images, 4).isfinite().all()
@@ -496,19 +398,22 @@ def test_finite_images_whose_sum_is_not_finite_are_taken():
         (lambda x, y: augment.cutout(x[0], 4), r"shape \(n, c, h, w\), got .*: for one image"),
         (lambda x, y: augment.cutmix(x[0], y), r"shape \(n, c, h, w\), got"),
         (lambda x, y: augment.augmix(x[0]), r"shape \(n, c, h, w\), got"),
-        (lambda x, y: augment.cutout((255 * x).byte(), 4), "must be floats, got torch.uint8"),
-        (lambda x, y: augment.augmix(x > 0.5), "must be floats, got torch.bool"),
         (lambda x, y: augment.mixup(x, y.long()), r"\): add .float\(\)$"),
-        (lambda x, y: augment.paste(x / 0, y, *boxes_and_partners(x)), "infinite values in"),
-        (lambda x, y: augment.cutout(with_a_nan(x), 4), "NaN or infinite values in 1 of"),
-        (lambda x, y: augment.augmix(with_a_nan(x)), "NaN or infinite values in 1 of"),
-        (lambda x, y: augment.cutmix(x, y, alpha=-1), "alpha must be above 0, got -1"),
+        (lambda x, y: augment.cutmix(x / 0, y), "NaN or infinite values in 5 of 5"),
+        (
+            lambda x, y: augment.cutout(x.index_fill(0, torch.tensor(0), math.nan), 4),
+            "NaN or infinite values in 1 of 5",
+        ),
         (lambda x, y: augment.cutout(x, -2), "size must be at least 0 pixels, got -2"),
         (lambda x, y: augment.augmix(x, severity=11), "severity must be in 1 to 10, got 11"),
         (lambda x, y: augment.augmix(x, width=0), "width must be at least 1, got 0"),
         (lambda x, y: augment.augmix(x, depth=0), "depth must be at least 1, got 0"),
         (lambda x, y: augment.augmix(2 * x - 1), "apply augmix before normalising"),
         (lambda x, y: augment.js_divergence(y), "at least two predictions, got 1"),
+        (lambda x, y: augment.js_divergence(x, x), r"\(n, classes\).* for a class at each pixel"),
+        (lambda x, y: augment.js_divergence(y, y[:1]), r"all have one shape"),
+        (lambda x, y: augment.cutout(x, 4, math.nan), "torch.float32 can hold, got nan"),
+        (lambda x, y: augment.cutout(x.half(), 4, 1e6), "torch.float16 can hold, got 1000000.0"),
         (lambda x, y: augment.mixup(x.long(), y), "images must be floats, got torch.int64"),
         (lambda x, y: augment.mixup(x, y.argmax(dim=1)), "targets must be shares of the classes"),
         (lambda x, y: augment.cutmix(x, y.long()), "targets must be shares of the classes"),

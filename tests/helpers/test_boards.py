@@ -1,10 +1,8 @@
 """Laws of `helpers.boards`' readers. What each `add_*` logs: `test_boards_reads_back`."""
 
-import logging
 import math
 import tempfile
 import warnings
-from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers import boards
@@ -144,42 +141,26 @@ def test_a_restart_with_purge_step_hides_what_was_logged_from_that_step_on(sessi
         assert [point.value for point in on_disk] == list(range(number))
 
 
-def test_restarts_are_read_as_tensorboards_own_accumulator_reads_them(tmp_path, caplog):
-    caplog.set_level(logging.CRITICAL)
-    log(tmp_path, [Logged("loss", step, 0, 1) for step in range(8)])
-    boards.next_second()  # TensorBoard sorts the names of files as text
-    log(tmp_path, [Logged("loss", step, 0, 2) for step in range(5, 7)], purge_step=5)
-    for purge in (True, False):
-        theirs = EventAccumulator(str(tmp_path), purge_orphaned_data=purge).Reload().Scalars("loss")
-        ours = boards.scalars(tmp_path, purge=purge)
-        assert [(p.step, p.value) for p in ours] == [(e.step, e.value) for e in theirs]
-
-
 def test_a_graph_outlives_a_restart(tmp_path):
     add_graph(tmp_path)
     log(tmp_path, [], purge_step=0)
-    assert len(boards.graphs(tmp_path)) == 1
+    (graph,) = boards.graphs(tmp_path)
+    assert "aten::relu" in {node.op for node in graph.nodes}
 
 
 # Damaged and missing files
 
 
-@settings(max_examples=40)
-@given(st.data())
-def test_a_file_that_was_cut_off_is_read_as_far_as_it_is_whole(data):
-    with folder() as logdir:
-        log(logdir, [Logged("loss", step, 0, step) for step in range(5)])
-        (file,) = logdir.iterdir()
-        content = file.read_bytes()
-        sizes = []
-        for length in sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=8))):
-            file.write_bytes(content[:length])
-            steps = [point.step for point in boards.scalars(logdir)]
-            assert steps == list(range(len(steps)))
-            sizes.append(len(steps))
-        assert sizes == sorted(sizes)
-        file.write_bytes(content[:-1])
-        assert len(boards.scalars(logdir)) == 4
+def test_a_file_that_was_cut_off_is_read_as_far_as_it_is_whole(tmp_path):
+    log(tmp_path, [Logged("loss", step, 0, step) for step in range(3)])
+    (file,) = tmp_path.iterdir()
+    content, sizes = file.read_bytes(), []
+    for length in range(len(content)):
+        file.write_bytes(content[:length])
+        steps = [point.step for point in boards.scalars(tmp_path)]
+        assert steps == list(range(len(steps)))
+        sizes.append(len(steps))
+    assert sizes == sorted(sizes) and sizes[-1] == 2
 
 
 def test_the_other_runs_are_read_when_one_is_damaged(tmp_path):
@@ -256,45 +237,6 @@ def test_a_histogram_counts_the_values_between_its_edges(logged):
     assert counts.sum() == values.size
 
 
-@given(VALUES, st.integers(1, 9))
-def test_a_raw_histogram_comes_back_as_it_was_counted(values, bins):
-    counts, edges = np.histogram(values, bins)
-    moments = (values.min(), values.max(), values.size, values.sum(), (values**2).sum())
-    with folder() as logdir:
-        with SummaryWriter(logdir) as writer:
-            raw = (edges[1:].tolist(), counts.tolist())
-            writer.add_histogram_raw("weights", *map(float, moments), *raw, 0)
-        (row,) = boards.histograms(logdir)
-    if counts[0] > 0:
-        assert row.counts.tolist() == counts.tolist()
-        assert row.edges[1:].tolist() == edges[1:].tolist()
-        assert row.edges[0] == values.min()
-    else:  # an empty bucket at the start tells nothing that its upper edge does not
-        assert row.counts.tolist() == counts[1:].tolist()
-        assert row.edges.tolist() == edges[1:].tolist()
-
-
-@given(st.data(), st.integers(2, 127))
-def test_a_curve_counts_what_lies_above_each_threshold(data, n):
-    cells = data.draw(st.lists(st.tuples(st.booleans(), st.integers(0, n - 1)), min_size=1))
-    labels, places = map(np.array, zip(*cells, strict=True))
-    with folder() as logdir:
-        with SummaryWriter(logdir) as writer:
-            middles = np.minimum((places + 0.5) / (n - 1), 1)
-            writer.add_pr_curve("digit", labels, middles, 4, num_thresholds=n)
-        (row,) = boards.pr_curves(logdir, "digit", ".")
-    assert row.thresholds[[0, -1]].tolist() == [0, 1]
-    above = places[:, None] >= np.arange(n)
-    above_wanted = above & labels[:, None]
-    assert row.true_positives.tolist() == above_wanted.sum(0).tolist()
-    assert row.false_positives.tolist() == (above & ~labels[:, None]).sum(0).tolist()
-    assert (row.true_positives + row.false_negatives == labels.sum()).all()
-    assert (row.false_positives + row.true_negatives == (~labels).sum()).all()
-    found = row.true_positives + row.false_positives
-    np.testing.assert_allclose(row.precision * found, row.true_positives, rtol=1e-6)
-    np.testing.assert_allclose(row.recall * labels.sum(), row.true_positives, rtol=1e-6)
-
-
 def add_graph(logdir):
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU())
     with SummaryWriter(logdir) as writer, warnings.catch_warnings():
@@ -302,26 +244,15 @@ def add_graph(logdir):
         writer.add_graph(model, torch.ones(1, 2))
 
 
-HPARAMS = st.dictionaries(NAMES, st.floats(allow_nan=False) | st.text("ab"), max_size=4)
-METRICS = st.dictionaries(NAMES.map("metric/{}".format), st.floats(0, 1, width=32), max_size=3)
-
-
-@settings(max_examples=30)
-@given(st.dictionaries(NAMES, st.tuples(HPARAMS, METRICS), min_size=1, max_size=3))
-def test_trials_come_back_with_their_hyperparameters_and_metrics(trials):
-    with folder() as logdir:
-        with SummaryWriter(logdir) as writer:
-            for name, (hparams, metrics) in trials.items():
-                writer.add_hparams(hparams, metrics, run_name=name)
-        assert boards.hparams(logdir) == [(name, *trials[name]) for name in sorted(trials)]
-
-
-def test_a_metric_of_a_trial_is_the_last_one_logged_and_other_scalars_are_none(tmp_path):
+def test_trials_come_back_by_run_with_the_last_value_of_each_metric_and_no_other_scalar(tmp_path):
     with SummaryWriter(tmp_path) as writer:
-        writer.add_hparams({"lr": 0.5}, {"accuracy": 0.25}, run_name=".", global_step=0)
-        writer.add_scalar("loss", 1.0, 0)
-    log(tmp_path, [Logged("accuracy", 1, 0, 0.75)])
-    assert boards.hparams(tmp_path) == [(".", {"lr": 0.5}, {"accuracy": 0.75})]
+        writer.add_hparams({"lr": 0.1, "by": "adam"}, {}, run_name="b", global_step=0)
+        writer.add_hparams({"lr": 0.5}, {"accuracy": 0.25}, run_name="a", global_step=0)
+    log(tmp_path / "a", [Logged("loss", 0, 0, 1.0), Logged("accuracy", 1, 0, 0.75)])
+    assert boards.hparams(tmp_path) == [
+        ("a", {"lr": 0.5}, {"accuracy": 0.75}),
+        ("b", {"lr": 0.1, "by": "adam"}, {}),
+    ]
 
 
 # The list of tags
@@ -341,37 +272,18 @@ def add_everything(logdir):
         writer.add_mesh("mesh", torch.zeros(1, 3, 3), faces=torch.tensor([[[0, 1, 2]]]))
         writer.add_embedding(torch.ones(2, 2), tag="embedding")
         writer.add_custom_scalars({"custom": {"chart": ["Multiline", ["scalar"]]}})
-        writer.add_hparams({"lr": 0.1}, {"scalar": 1.0}, run_name=".")
+        writer.add_hparams({"lr": 0.1}, {}, run_name=".")
 
 
-KINDS = {
-    "scalar": boards.scalars,
-    "histogram": boards.histograms,
-    "image": boards.images,
-    "audio": boards.sounds,
-    "text": boards.texts,
-    "pr_curve": boards.pr_curves,
-    "tensor": boards.tensors,
-    "mesh": boards.meshes,
-    "graph": boards.graphs,
-    "custom_scalars": boards.layouts,
-    "embedding": boards.embeddings,
-}
-
-
-def test_the_list_of_tags_counts_the_rows_of_every_kind(tmp_path):
+def test_the_list_of_tags_counts_what_each_run_logged_by_kind(tmp_path):
     add_everything(tmp_path / "a")
     log(tmp_path / "b", [Logged("loss", step, 0, step) for step in range(3)])
-    listed = boards.tags(tmp_path)
-    assert {tag.kind for tag in listed} == {*KINDS, "hparams"}
-    for kind, read in KINDS.items():
-        counts = {tag[:3:2]: tag.count for tag in listed if tag.kind == kind}
-        rows = read(tmp_path)
-        assert counts == Counter((row.run, getattr(row, "tag", _tag_of(kind))) for row in rows)
-
-
-def _tag_of(kind):
-    return {"graph": "graph", "custom_scalars": "custom_scalars__config__"}.get(kind)
+    *of_a, of_b = boards.tags(tmp_path)
+    assert of_b == ("b", "scalar", "loss", 3)
+    kinds = ["audio", "histogram", "image", "mesh", "pr_curve", "scalar", "tensor", "text"]
+    assert [tag for tag in of_a if tag.kind in kinds] == [("a", kind, kind, 1) for kind in kinds]
+    others = {"graph": 1, "embedding": 1, "custom_scalars": 1, "hparams": 1}
+    assert {tag.kind: tag.count for tag in of_a if tag.kind not in kinds} == others
 
 
 # Smoothing
@@ -388,11 +300,6 @@ def test_a_smoothed_value_is_the_mean_of_those_before_weighted_by_age(values, we
         assert math.isclose(
             smooth, np.average(values[: place + 1], weights=ages), rel_tol=1e-9, abs_tol=1e-6
         )
-
-
-@given(SERIES)
-def test_without_weight_nothing_is_smoothed(values):
-    assert boards.smoothed(values, 0) == values
 
 
 @given(st.floats(), st.integers(1, 9), WEIGHTS)

@@ -84,24 +84,21 @@ def test_many_runs_are_named_in_a_legend(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "draw",
+    "draw, tag, run",
     [
-        lambda logdir, **options: boards.draw_scalars(logdir, "loss", **options),
-        lambda logdir, **options: boards.draw_histograms(logdir, "weights", "first", **options),
-        lambda logdir, **options: boards.draw_distributions(logdir, "weights", "first", **options),
-        lambda logdir, **options: boards.draw_images(logdir, "noise", "first", **options),
+        (boards.draw_scalars, "loss", []),
+        (boards.draw_histograms, "weights", ["first"]),
+        (boards.draw_distributions, "weights", ["first"]),
+        (boards.draw_images, "noise", ["first"]),
     ],
 )
-def test_the_title_is_the_finding_or_else_the_tag(logdir, draw):
-    assert "A finding" in titles(draw(logdir, title="A finding"))
-    assert any(tag in titles(draw(logdir)) for tag in ("loss", "weights", "noise"))
+def test_the_title_is_the_finding_or_else_the_tag(logdir, draw, tag, run):
+    def titles(**options):
+        figure = draw(logdir, tag, *run, **options)
+        above = [axes.get_title(loc) for axes in figure.axes for loc in ("left", "center")]
+        return " ".join([*above, figure.get_suptitle()])
 
-
-def titles(figure):
-    """All that stands above the figure and above its parts."""
-    figure.draw_without_rendering()
-    above = [axes.get_title(loc) for axes in figure.axes for loc in ("left", "center")]
-    return " ".join([*above, figure.get_suptitle()])
+    assert "A finding" in titles(title="A finding") and tag in titles()
 
 
 # Histograms and distributions
@@ -202,3 +199,30 @@ def test_every_picture_is_drawn_with_its_step_and_its_run(logdir):
     assert [axes.get_title() for axes in of_one.axes if axes.images] == [
         f"step {step}" for step in STEPS
     ]
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 1), (3, 1, 4), (1, 1, 4), (3, 1, 1)])
+def test_a_picture_of_one_row_or_column_keeps_its_shape(tmp_path, shape):
+    with SummaryWriter(tmp_path) as writer:
+        writer.add_image("row", torch.rand(shape))
+    (axes,) = boards.draw_images(tmp_path, "row").axes
+    assert axes.images[0].get_size() == shape[1:]
+
+
+def test_tags_and_runs_are_drawn_as_they_are_named_and_one_point_is_seen(tmp_path):
+    for run in ("_a", "b$$"):
+        with SummaryWriter(tmp_path / run) as writer:
+            writer.add_scalar("cost $$", 1.0, 0)
+            writer.add_image("cost $$", torch.rand(1, 2, 2))
+            for step in range(2):
+                writer.add_histogram("cost $$", torch.rand(9), step)
+    figure = boards.draw_scalars(tmp_path, "cost $$")
+    assert [text.get_text() for text in figure.axes[0].texts] == [" _a", r"b\$\$"]
+    assert [line.get_markevery() for line in figure.axes[0].lines] == [[0], [0]]
+    for drawn in (
+        figure,
+        boards.draw_images(tmp_path, "cost $$"),
+        boards.draw_histograms(tmp_path, "cost $$", "b$$"),
+        boards.draw_distributions(tmp_path, "cost $$", "b$$"),
+    ):
+        drawn.draw_without_rendering()

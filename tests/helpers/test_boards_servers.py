@@ -66,11 +66,6 @@ class Kernel:
         """What `%tensorboard --logdir <logdir> --port 0` gets."""
         return self.value(f"manager.start(['--logdir', {logdir!r}, '--port', '0'])")
 
-    def end(self):
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait(60)
-
 
 @pytest.fixture
 def kernel(tmp_path):
@@ -78,8 +73,18 @@ def kernel(tmp_path):
     kernel = Kernel(tmp_path)
     yield kernel
     boards_left = [psutil.Process(server.pid) for server in kernel.value("boards.running()")]
-    kernel.end()
-    assert ended(*boards_left)
+    kernel.process.kill()
+    kernel.process.communicate(timeout=60)
+    # A process that nobody has waited for has ended, too.
+    _, alive = psutil.wait_procs(boards_left, timeout=30)
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
+    if boards_left and os.name == "posix":
+        traces = [
+            path
+            for name in (".tensorboard-info/*", "*boards-*")
+            for path in (tmp_path / "tmp").glob(name)
+        ]
+        assert traces == []
 
 
 def answers(port):
@@ -89,12 +94,6 @@ def answers(port):
             return answer.status == 200
     except OSError:
         return False
-
-
-def ended(*processes):
-    """Whether all end soon; a process that nobody has waited for has ended, too."""
-    _, alive = psutil.wait_procs(processes, timeout=30)
-    return all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
 
 
 def test_a_board_starts_without_a_path_and_survives_an_interrupt_and_the_end_of_others(kernel):

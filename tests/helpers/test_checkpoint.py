@@ -1,10 +1,8 @@
 """Checkpoints: what comes back, what is refused, and what a damaged or hostile file can't do.
 
-Killed processes, full disks and damage at every place of a file are in
-`tests/long/test_checkpoint_faults.py`.
+Processes that end in mid-save are in `tests/long/test_checkpoint_faults.py`.
 """
 
-import builtins
 import contextlib
 import copy
 import errno
@@ -49,13 +47,12 @@ def no_waiting_for_the_disk():
 
 @contextlib.contextmanager
 def nothing_changes(folder):
-    before = contents(folder)
+    def contents():
+        return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+    before = contents()
     yield
-    assert contents(folder) == before
-
-
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert contents() == before
 
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64]
@@ -116,7 +113,6 @@ SCHEDULERS = {
     ),
     "ReduceLROnPlateau": lambda o: lr_scheduler.ReduceLROnPlateau(o, patience=1),
     "CyclicLR": lambda o: lr_scheduler.CyclicLR(o, 0.1, 1.0, 5),
-    "OneCycleLR": lambda o: lr_scheduler.OneCycleLR(o, 1.0, total_steps=10),
 }
 
 
@@ -163,26 +159,24 @@ def test_an_optimizer_comes_back_and_memory_of_another_shape_is_refused(path, na
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_a_scheduler_comes_back_and_goes_on(path, name):
+def test_a_scheduler_comes_back(path, name):
     scheduler, optimizer = scheduled(name, steps=3)
     fresh, other = scheduled(name, steps=1)
     checkpoint.save(path, scheduler=scheduler, optimizer=optimizer)
     checkpoint.load(path, scheduler=fresh, optimizer=other)
-    for _ in range(4):
-        assert checkpoint.differences(fresh.state_dict(), scheduler.state_dict()) == []
-        assert checkpoint.differences(other.state_dict(), optimizer.state_dict()) == []
-        for one in (optimizer, other):
-            one.step()
-        for one in (scheduler, fresh):
-            one.step(*[1.0] if name == "ReduceLROnPlateau" else [])
+    assert checkpoint.differences(fresh.state_dict(), scheduler.state_dict()) == []
+    assert checkpoint.differences(other.state_dict(), optimizer.state_dict()) == []
 
 
-def test_missing_folders_are_made_and_a_relative_path_will_do(tmp_path, monkeypatch):
+def test_missing_folders_are_made_and_a_relative_path_or_a_tilde_will_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
     checkpoint.save("a/b/checkpoint.pt", model=linear(), step=3, log=[1.5, 2.5])
     assert checkpoint.load("a/b/checkpoint.pt", model=linear(1)) == {"step": 3, "log": [1.5, 2.5]}
-    Path("other").write_bytes(b"")
-    assert Path("a/b/checkpoint.pt").stat().st_mode == Path("other").stat().st_mode
+    checkpoint.save("~/run/a.pt", step=1)
+    assert checkpoint.load("~/run/a.pt") == checkpoint.load(tmp_path / "run" / "a.pt")
+    assert Checkpoints("~/run").folder == tmp_path / "run"
 
 
 # What is refused
@@ -197,34 +191,29 @@ class Opaque:
         raise ValueError("I am not for files")
 
 
-REFUSED = {
-    "numpy.float64": np.float64(0.5),
-    "numpy.ndarray": np.ones(2),
-    "pathlib.": Path("here"),
-    "function": lambda: 0,
-    f"{__name__}.OwnDict": OwnDict(a=1),
-    f"{__name__}.Opaque": Opaque(),
-    "torch._C.Generator": torch.Generator(),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
-def test_what_torch_load_refuses_is_refused_at_once_and_by_its_place(path, kind):
+@pytest.mark.parametrize(
+    "value, sentence",
+    [
+        (np.ones(2), "log.0 is a numpy.ndarray, which torch.load refuses by default"),
+        ({"loss": (1, np.float64(0.5))}, "log.0.loss.1 is a numpy.float64"),
+        ({"seen": {np.int64(3): 1}}, f"the key {np.int64(3)!r} of log.0.seen is a numpy.int64"),
+        (Path("here"), "log.0 is a pathlib."),
+        (lambda: 0, "log.0 is a function"),
+        (OwnDict(a=1), f"log.0 is a {__name__}.OwnDict"),
+        (Opaque(), f"log.0 is a {__name__}.Opaque"),
+        (torch.Generator(), "log.0 is a torch._C.Generator"),
+        (torch.ones((), requires_grad=True) * 2, "log.0 is a tensor with the graph"),
+    ],
+)
+def test_what_torch_load_refuses_is_refused_at_once_and_by_its_place(path, value, sentence):
     checkpoint.save(path, step=1)
-    state = {"other": 1, "log": [0, {"loss": (REFUSED[kind],)}]}
     with nothing_changes(path.parent), pytest.raises(CheckpointError) as caught:
         try:
             raise OSError("an error that is being handled has nothing to do with it")
         except OSError:
-            checkpoint.save(path, model=linear(), state=state)
-    assert str(path) in str(caught.value)
-    assert f": state.log.1.loss.0 is a {kind}" in str(caught.value)
-
-
-def test_a_key_that_torch_load_refuses_is_named(path):
-    with pytest.raises(CheckpointError) as caught:
-        checkpoint.save(path, seen={"count": {1: 1, np.int64(3): 2}})
-    assert f"the key {np.int64(3)!r} of seen.count is a numpy.int64" in str(caught.value)
+            checkpoint.save(path, model=linear(), log=[value])
+    assert f"{path} was not written" in str(caught.value)
+    assert f": {sentence}" in str(caught.value)
 
 
 def test_what_is_too_deep_for_a_pickle_is_refused(path):
@@ -238,39 +227,25 @@ def test_what_is_too_deep_for_a_pickle_is_refused(path):
         deep = deep[0]
 
 
-@pytest.mark.parametrize("taken", ["folder", "file"])
-def test_a_place_that_can_not_be_written_to_is_named(tmp_path, taken):
-    path = tmp_path / "taken"
-    path.mkdir() if taken == "folder" else path.write_text("mine")
-    target = path if taken == "folder" else path / "checkpoint.pt"
+@pytest.mark.parametrize(
+    "name, advice",
+    [
+        ("folder", "A folder has this name"),
+        ("file/checkpoint.pt", "A file has the name of a folder"),
+        (f"{'ä' * 130}.pt", "Choose a shorter name"),
+    ],
+)
+def test_a_place_that_can_not_be_written_to_is_named(tmp_path, name, advice):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
     with nothing_changes(tmp_path), pytest.raises(CheckpointError) as caught:
-        checkpoint.save(target, step=1)
-    assert str(target) in str(caught.value)
-    advice = {"folder": "A folder has this name", "file": "A file has the name of a folder"}
-    assert advice[taken] in str(caught.value)
+        checkpoint.save(tmp_path / name, step=1)
+    assert str(tmp_path / name) in str(caught.value) and advice in str(caught.value)
 
 
-def test_a_long_name_is_as_long_as_the_system_allows(tmp_path):
-    path = tmp_path / f"{'ä' * 125}.pt"
-    checkpoint.save(path, step=1)
-    assert checkpoint.load(path) == {"step": 1}
-    with nothing_changes(tmp_path), pytest.raises(CheckpointError, match="Choose a shorter name"):
-        checkpoint.save(tmp_path / f"{'ä' * 130}.pt", step=1)
-
-
-def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    checkpoint.save("~/run/a.pt", step=1)
-    assert checkpoint.load("~/run/a.pt") == checkpoint.load(tmp_path / "run" / "a.pt")
-    assert Checkpoints("~/run").folder == tmp_path / "run"
-
-
-def test_a_tensor_that_brings_its_graph_is_refused_by_its_place(tmp_path):
-    loss = torch.ones((), requires_grad=True) * 2
-    with nothing_changes(tmp_path), pytest.raises(CheckpointError, match="losses.1 is a tensor wi"):
-        checkpoint.save(tmp_path / "a.pt", losses=[0.5, loss])
-    checkpoint.save(tmp_path / "a.pt", losses=[0.5, loss.detach()], weight=nn.Parameter(loss.data))
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path):
+    checkpoint.save(tmp_path / f"{'ä' * 125}.pt", step=1)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 # A save that is stopped
@@ -298,83 +273,49 @@ class FullDisk(io.FileIO):
         return taken
 
 
-@pytest.fixture
-def fill(monkeypatch):
-    """Call it: from now on, a checkpoint that is written meets a full disk."""
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+@pytest.mark.parametrize("place", [0, 64, 16_000, "fsync", "replace"])
+def test_a_save_that_is_stopped_loses_nothing(saved, monkeypatch, place, error):
+    def opened(path, mode):
+        return open(path, mode) if mode == "rb" else io.BufferedWriter(FullDisk(path, place, error))
 
-    def fill(room, error):
-        def opened(path, mode):
-            if mode == "rb":
-                return open(path, mode)
-            return io.BufferedWriter(FullDisk(path, room, error))
-
-        monkeypatch.setattr(checkpoint, "open", opened, raising=False)
-
-    return fill
-
-
-@pytest.mark.parametrize("room", [0, 64, 8192, 16_000])
-def test_a_disk_that_fills_up_during_a_save_loses_nothing(saved, fill, room):
-    fill(room, OSError(errno.ENOSPC, "No space left"))
-    with nothing_changes(saved.parent), pytest.raises(CheckpointError) as caught:
-        checkpoint.save(saved, weights=torch.ones(4000), step=1)
-    assert str(saved) in str(caught.value)
-    assert "No space left. Free some space" in str(caught.value)
-
-
-@pytest.mark.parametrize("room", [0, 16_000])
-def test_an_interrupt_during_a_save_passes_and_loses_nothing(saved, fill, room):
-    fill(room, KeyboardInterrupt())
-    with nothing_changes(saved.parent), pytest.raises(KeyboardInterrupt):
-        checkpoint.save(saved, weights=torch.ones(4000), step=1)
-
-
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
-def test_a_call_that_fails_loses_nothing(saved, monkeypatch, function, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(os, function, fail)
+    if isinstance(place, int):
+        monkeypatch.setattr(checkpoint, "open", opened, raising=False)
+    else:
+        monkeypatch.setattr(os, place, fail)
     expected = CheckpointError if isinstance(error, OSError) else KeyboardInterrupt
-    with nothing_changes(saved.parent), pytest.raises(expected):
-        checkpoint.save(saved, step=1)
+    with nothing_changes(saved.parent), pytest.raises(expected) as caught:
+        checkpoint.save(saved, weights=torch.ones(4000), step=1)
+    if expected is CheckpointError:
+        assert str(saved) in str(caught.value)
+        assert "No space left. Free some space" in str(caught.value)
 
 
-@pytest.mark.parametrize(("module", "function"), [(builtins, "open"), (os, "replace")])
-def test_an_interrupt_at_the_end_of_a_call_passes_and_leaves_no_unfinished_file(
-    saved, monkeypatch, module, function
-):
+def test_an_interrupt_at_the_end_of_a_call_leaves_no_unfinished_file(saved, monkeypatch):
     """Python raises when the system call returns."""
-    real = getattr(module, function)
 
-    def interrupted(*arguments, **options):
-        done = real(*arguments, **options)
-        if done is not None:
-            done.close()
-        monkeypatch.undo()
+    def interrupted(path, mode):
+        open(path, mode).close()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, function, interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(checkpoint, "open", interrupted, raising=False)
+    with nothing_changes(saved.parent), pytest.raises(KeyboardInterrupt):
         checkpoint.save(saved, step=1)
-    assert checkpoint.load(saved)["step"] == (1 if function == "replace" else 0)
-    assert [file.name for file in saved.parent.iterdir()] == [saved.name]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the permissions are those of POSIX")
-def test_the_new_file_has_the_permissions_of_the_old_one(saved):
-    for mode in (0o640, 0o604, 0o444):
-        saved.chmod(mode)
-        checkpoint.save(saved, a=mode)
-        assert stat.S_IMODE(saved.stat().st_mode) == mode
-
-
-def test_a_first_file_has_the_permissions_of_any_new_file(path):
+def test_the_new_file_has_the_permissions_of_the_old_one_or_else_of_any_new_file(path):
     plain = path.with_name("plain")
     plain.write_bytes(b"")
     checkpoint.save(path, a=1)
     assert path.stat().st_mode == plain.stat().st_mode
+    for mode in (0o640, 0o604, 0o444):
+        path.chmod(mode)
+        checkpoint.save(path, a=mode)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
 def test_behind_a_link_the_file_is_replaced_and_the_link_stays(tmp_path):
@@ -401,6 +342,8 @@ def test_what_comes_back_changed_from_the_disk_does_not_take_the_name(saved, mon
 
 
 def test_a_file_is_written_flushed_checked_and_then_renamed(saved, monkeypatch):
+    """Also where the system does not flush folders."""
+
     def watch(module, name):
         function = getattr(module, name)
 
@@ -411,30 +354,20 @@ def test_a_file_is_written_flushed_checked_and_then_renamed(saved, monkeypatch):
 
         monkeypatch.setattr(module, name, call)
 
-    def unflushed(state, file):  # torch flushes, and does not promise it
-        buffer = io.BytesIO()
-        save(state, buffer)
-        file.write(buffer.getvalue())
-
-    seen, save = [], torch.save
-    monkeypatch.setattr(torch, "save", unflushed)
-    watch(os, "fsync"), watch(checkpoint, "read"), watch(os, "replace")
-    checkpoint.save(saved, step=1)
-    size = saved.stat().st_size
-    assert seen[:3] == [("fsync", [size]), ("read", [size]), ("replace", [])]
-    folders_can_be_flushed = os.name == "posix"
-    assert seen[3:] == [("fsync", [])] * folders_can_be_flushed
-
-
-@pytest.mark.skipif(os.name != "posix", reason="a folder can't be opened there")
-def test_a_file_system_that_flushes_no_folders_is_good_enough(saved, monkeypatch):
     def files_only(handle):
         if stat.S_ISDIR(os.fstat(handle).st_mode):
+            seen.append("folder")
             raise OSError(errno.EINVAL, "Invalid argument")
 
+    seen, content = [], of_torch({"step": 1})
+    # torch.save flushes, and does not promise it
+    monkeypatch.setattr(torch, "save", lambda state, file: file.write(content))
     monkeypatch.setattr(os, "fsync", files_only)
+    watch(os, "fsync"), watch(checkpoint, "read"), watch(os, "replace")
     checkpoint.save(saved, step=1)
-    assert checkpoint.load(saved) == {"step": 1}
+    size = len(content)
+    assert seen[:3] == [("fsync", [size]), ("read", [size]), ("replace", [])]
+    assert seen[3:] == ["folder"] * (os.name == "posix")
 
 
 # Damage
@@ -463,25 +396,40 @@ def is_refused_or_right(path, content):
     return None
 
 
-def test_a_file_that_is_cut_off_is_damaged(path):
-    for length in (0, 1, 100, len(GOOD_FILE) // 2, len(GOOD_FILE) - 30, len(GOOD_FILE) - 1):
+def flipped(at, bit=0):
+    changed = bytearray(GOOD_FILE)
+    changed[at] ^= 1 << bit
+    return bytes(changed)
+
+
+def test_a_file_that_is_cut_off_anywhere_is_damaged(path):
+    for length in {*range(0, len(GOOD_FILE), 12), *range(len(GOOD_FILE) - 30, len(GOOD_FILE))}:
         error = is_refused_or_right(path, GOOD_FILE[:length])
         assert type(error) is DamagedError and f"({length} bytes)" in str(error)
 
 
-@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=100)
-def test_a_flipped_bit_never_gives_wrong_values(place, bit, tmp_path_factory):
-    changed = bytearray(GOOD_FILE)
-    changed[int(place * len(GOOD_FILE))] ^= 1 << bit
-    is_refused_or_right(tmp_path_factory.getbasetemp() / "flipped.pt", bytes(changed))
+def test_no_flipped_bit_in_the_list_of_records_gives_wrong_values(path):
+    """torch itself fails here: some of them make it read memory that was never written to."""
+    name = GOOD_FILE.rindex(b"/data/0")
+    start = GOOD_FILE.rindex(b"PK\x01\x02", 0, name)
+    for at, bit in itertools.product(range(start, name), range(8)):
+        is_refused_or_right(path, flipped(at, bit))
+
+
+@given(data=st.data())
+def test_other_damage_never_gives_wrong_values(data, tmp_path_factory):
+    """A stretch is overwritten, lost, doubled or added: a bad block, a copy that went wrong."""
+    start = data.draw(st.integers(0, len(GOOD_FILE)))
+    end = data.draw(st.integers(start, len(GOOD_FILE)))
+    stretch = GOOD_FILE[start:end]
+    damaged = [b"", bytes(len(stretch)), stretch * 2, stretch[::-1], stretch.swapcase()]
+    other = data.draw(st.one_of(st.sampled_from(damaged), st.binary(max_size=100)))
+    path = tmp_path_factory.getbasetemp() / "changed.pt"
+    is_refused_or_right(path, GOOD_FILE[:start] + other + GOOD_FILE[end:])
 
 
 def test_a_flipped_bit_of_a_tensor_is_found_though_torch_load_finds_none(path):
-    start = GOOD_FILE.index(GOOD["weights"].numpy().tobytes())
-    changed = bytearray(GOOD_FILE)
-    changed[start] ^= 1
-    error = is_refused_or_right(path, bytes(changed))
+    error = is_refused_or_right(path, flipped(GOOD_FILE.index(GOOD["weights"].numpy().tobytes())))
     assert type(error) is DamagedError and "checksum" in str(error)
     assert checkpoint.differences(torch.load(path), GOOD) == ["weights"]
 
@@ -497,15 +445,6 @@ def test_a_file_that_was_saved_without_checksums_is_not_damaged(path):
     assert type(is_refused_or_right(path, content[:-1])) is DamagedError
 
 
-def test_a_record_that_is_listed_as_a_folder_is_damage(path):
-    """torch would give memory that was never written to."""
-    entry = GOOD_FILE.rindex(b"PK\x01\x02", 0, GOOD_FILE.rindex(b"/data/0"))
-    changed = bytearray(GOOD_FILE)
-    changed[entry + 38] ^= 0x10
-    error = is_refused_or_right(path, bytes(changed))
-    assert "its record 'archive/data/0' is listed as a folder" in str(error)
-
-
 def a_zip(compression=zipfile.ZIP_STORED, **records):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", compression) as archive:
@@ -514,25 +453,42 @@ def a_zip(compression=zipfile.ZIP_STORED, **records):
     return buffer.getvalue()
 
 
+class Runs:
+    """Runs Python code when it is unpickled."""
+
+    def __reduce__(self):
+        return exec, (f"import {__name__} as module; module.RAN.append(1)",)
+
+
+RAN = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran():
+    RAN.clear()
+
+
+PICKLE = pickle.dumps({"model": Runs()}, protocol=2)
 FOREIGN = {
     "empty": b"",
     "a text": b"# A diary\n",
     "an empty zip": a_zip(),
-    "a foreign zip": a_zip(notes="hello"),
+    "a pickle in a zip": a_zip(**{"model/weights": PICKLE}),
     "a packed zip": a_zip(zipfile.ZIP_DEFLATED, **{"archive/data.pkl": bytes(10**6)}),
-    "a pickle": pickle.dumps({"a": 1}, protocol=2),
-    "torch's format before 1.6": of_torch({"a": 1}, _use_new_zipfile_serialization=False),
+    "a pickle": PICKLE,
+    "a pickle before an archive": PICKLE + GOOD_FILE,
+    "torch's format before 1.6": of_torch(Runs(), _use_new_zipfile_serialization=False),
     "safetensors": struct.pack("<Q", 2) + b"{}",
     "two files in one": of_torch({"a": 1}) + of_torch({"a": 2}),
 }
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_file_that_torch_save_did_not_write_is_refused_by_name(path, kind):
+def test_a_file_that_torch_save_did_not_write_is_refused_by_name_and_runs_nothing(path, kind):
     path.write_bytes(FOREIGN[kind])
     with nothing_changes(path.parent), pytest.raises(DamagedError) as caught:
         checkpoint.load(path, model=linear())
-    assert str(path) in str(caught.value)
+    assert str(path) in str(caught.value) and not RAN
 
 
 def test_a_file_of_another_torch_save_is_told_what_is_missing(path):
@@ -557,16 +513,6 @@ def test_what_can_not_be_opened_is_not_called_damaged(path):
 # Hostile files
 
 
-class Runs:
-    """Runs Python code when it is unpickled."""
-
-    def __init__(self, witness):
-        self.code = f"import pathlib; pathlib.Path({str(witness)!r}).write_text('it ran')"
-
-    def __reduce__(self):
-        return exec, (self.code,)
-
-
 class RunsInState(OrderedDict):
     """Looks like a state dict: the call stands in what rebuilds it."""
 
@@ -575,48 +521,26 @@ class RunsInState(OrderedDict):
         self.hidden = attack
 
 
-@pytest.fixture
-def witness(tmp_path_factory):
-    return tmp_path_factory.mktemp("witness") / "it_ran"
-
-
 HIDDEN = {
-    "alone": lambda attack: attack,
-    "deep": lambda attack: {"model": {"a": [1, (2, {"b": [attack]})]}},
-    "as a key": lambda attack: {"model": {attack: 1}},
-    "in a state dict": lambda attack: {"model": RunsInState(attack)},
-    "after tensors": lambda attack: {"model": linear().state_dict(), "x": attack},
+    "alone": Runs(),
+    "deep": {"model": {"a": [1, (2, {"b": [Runs()]})]}},
+    "as a key": {"model": {Runs(): 1}},
+    "in a state dict": {"model": RunsInState(Runs())},
+    "after tensors": {"model": linear().state_dict(), "x": Runs()},
 }
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_a_file_that_would_run_code_is_refused_and_runs_none(path, witness, hidden):
-    torch.save(HIDDEN[hidden](Runs(witness)), path)  # its checksums are right
+def test_a_file_that_would_run_code_is_refused_and_runs_none(path, hidden):
+    torch.save(HIDDEN[hidden], path)  # its checksums are right
     model = linear()
     before = copy.deepcopy(model.state_dict())
     with nothing_changes(path.parent), pytest.raises(pickle.UnpicklingError) as caught:
         checkpoint.load(path, model=model)
     assert str(path) in str(caught.value) and "nothing in it was run" in str(caught.value)
-    assert not witness.exists() and checkpoint.differences(model.state_dict(), before) == []
+    assert not RAN and checkpoint.differences(model.state_dict(), before) == []
     torch.load(path, weights_only=False)
-    assert witness.exists(), "the attack is not real"
-
-
-@pytest.mark.parametrize("form", ["pickle", "before 1.6", "before an archive", "in a zip"])
-def test_a_pickle_in_disguise_is_not_even_opened(path, witness, form):
-    attack = {"model": Runs(witness)}
-    alone = pickle.dumps(attack, protocol=2)
-    path.write_bytes(
-        {
-            "pickle": alone,
-            "before 1.6": of_torch(attack, _use_new_zipfile_serialization=False),
-            "before an archive": alone + GOOD_FILE,
-            "in a zip": a_zip(**{"model/weights": alone}),
-        }[form]
-    )
-    with pytest.raises(DamagedError):
-        checkpoint.load(path, model=linear())
-    assert not witness.exists()
+    assert RAN, "the attack is not real"
 
 
 # All or nothing
@@ -682,40 +606,25 @@ def broken_states():
     def replaced(name, value):
         return lambda state: state.update({name: value})
 
-    other = Everything(2, width=5)
-    adam = torch.optim.Adam(linear().parameters())
-    sgd = torch.optim.SGD(Everything().model.parameters())
-    cyclic = scheduled("CyclicLR", 1)[0]
+    others = Everything(2, width=5).optimizer.state_dict()
+    sgd = torch.optim.SGD(Everything().model.parameters()).state_dict()
+    cyclic = scheduled("CyclicLR", 1)[0].state_dict()
+    place = ShuffledBatches(11, 3).state_dict()
     return {
         "model: a missing key": (without("model", "1.running_mean"), "1.running_mean"),
-        "model: one too many": (lambda s: s["model"].update(a=1), "Unexpected key"),
-        "model: another shape": (replaced("model", other.model.state_dict()), "size"),
-        "optimizer: of other parameters": (
-            replaced("optimizer", adam.state_dict()),
-            "parameter group",
-        ),
-        "optimizer: other shapes": (
-            replaced("optimizer", other.optimizer.state_dict()),
-            "give them to the optimizer in the order",
-        ),
-        "optimizer: of another kind": (
-            replaced("optimizer", sgd.state_dict()),
-            "options lack betas, eps",
-        ),
+        "optimizer: other shapes": (replaced("optimizer", others), "in the order in which"),
+        "optimizer: of another kind": (replaced("optimizer", sgd), "options lack betas, eps"),
         "scheduler: a missing key": (without("scheduler", "last_epoch"), "last_epoch"),
         "scheduler: no state": (replaced("scheduler", None), "NoneType"),
-        "scheduler: of another kind": (replaced("scheduler", cyclic.state_dict()), "step_size"),
+        "scheduler: of another kind": (replaced("scheduler", cyclic), "step_size"),
         "noise: too short": (replaced("noise", torch.zeros(3).byte()), "RNG"),
-        "batches: of other data": (
-            replaced("batches", ShuffledBatches(11, 3).state_dict()),
-            "these are 10 in batches of 4",
-        ),
+        "batches: of other data": (replaced("batches", place), "these are 10 in batches of 4"),
     }
 
 
-@pytest.mark.parametrize("order", [1, -1], ids=["model first", "model last"])
 @pytest.mark.parametrize("broken", broken_states())
-def test_if_one_part_does_not_fit_all_are_as_they_were(path, broken, order):
+def test_if_one_part_does_not_fit_all_are_as_they_were(path, broken):
+    name = broken.partition(":")[0]
     change, word = broken_states()[broken]
     checkpoint.save(path, **Everything(0).parts())
     state = checkpoint.read(path)
@@ -724,9 +633,11 @@ def test_if_one_part_does_not_fit_all_are_as_they_were(path, broken, order):
     ours = Everything(1, steps=1)
     before = ours.state()
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.load(path, **dict(list(ours.parts().items())[::order]))
+        parts = ours.parts()
+        parts[name] = parts.pop(name)  # the last one that is loaded
+        checkpoint.load(path, **parts)
     assert checkpoint.differences(ours.state(), before) == []
-    message, name = str(caught.value), broken.partition(":")[0]
+    message = str(caught.value)
     assert str(path) in message and f"does not fit {name!r}" in message and word in message
     assert message.endswith("All parts are as they were")
 
@@ -742,22 +653,19 @@ def test_a_missing_part_and_what_takes_no_state_are_told_before_anything_is_load
     assert checkpoint.differences(model.state_dict(), before) == []
 
 
-def test_an_interrupt_in_mid_load_passes_and_gives_everything_back(path):
-    class Interrupted(nn.Linear):
-        interrupts = 1
+def test_an_interrupt_in_mid_load_passes_and_gives_everything_back(path, monkeypatch):
+    def interrupted(state):
+        monkeypatch.undo()
+        ours.batches.load_state_dict(state)
+        raise KeyboardInterrupt
 
-        def load_state_dict(self, *arguments, **options):
-            super().load_state_dict(*arguments, **options)
-            if self.interrupts:
-                self.interrupts -= 1
-                raise KeyboardInterrupt
-
-    checkpoint.save(path, one=linear(0), two=nn.Linear(2, 2))
-    one, two = linear(1), Interrupted(2, 2)
-    before = copy.deepcopy([one.state_dict(), two.state_dict()])
+    checkpoint.save(path, **Everything(0).parts())
+    ours = Everything(1, steps=1)
+    before = ours.state()
+    monkeypatch.setattr(ours.batches, "load_state_dict", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        checkpoint.load(path, one=one, two=two)
-    assert checkpoint.differences([one.state_dict(), two.state_dict()], before) == []
+        checkpoint.load(path, **ours.parts())
+    assert checkpoint.differences(ours.state(), before) == []
 
 
 def test_an_optimizer_of_an_earlier_torch_or_without_its_scheduler_is_taken(path):
@@ -776,11 +684,8 @@ def test_the_schedulers_inside_another_have_to_fit_too(path, name, change):
     state = copy.deepcopy(scheduled(name, 3)[0].state_dict())
     change(state["_schedulers"])
     checkpoint.save(path, scheduler=state)
-    ours, _ = scheduled(name, 1)
-    before = copy.deepcopy(ours.state_dict())
     with pytest.raises(CheckpointError, match="does not fit 'scheduler'"):
-        checkpoint.load(path, scheduler=ours)
-    assert checkpoint.differences(ours.state_dict(), before) == []
+        checkpoint.load(path, scheduler=scheduled(name, 1)[0])
 
 
 def test_a_scheduler_of_another_version_of_torch_is_taken(path):
@@ -805,28 +710,17 @@ def test_tensors_go_to_the_cpu_or_where_map_location_says(path, monkeypatch):
     assert found["weights"].device.type == "meta" and found["log"] == [1]
     with pytest.raises(CheckpointError, match="checkpoint.pt can't be loaded: where is cpu"):
         checkpoint.load(path, map_location=nowhere)
-
-    asked, load = [], torch.load
-
-    def watched(*arguments, map_location, **options):
-        asked.append(map_location)
-        return load(*arguments, map_location=map_location, **options)
-
-    monkeypatch.setattr(torch, "load", watched)
-    checkpoint.read(path), checkpoint.load(path), checkpoint.load(path, map_location=None)
-    assert asked == ["cpu", "cpu", None]
+    monkeypatch.setattr(torch, "load", lambda *_, map_location, **__: {"asked": map_location})
+    assert checkpoint.load(path) == checkpoint.read(path) == {"asked": "cpu"}
+    assert checkpoint.load(path, map_location=None) == {"asked": None}
 
 
 @pytest.mark.filterwarnings("ignore:.*no-op:UserWarning")
 def test_a_model_without_memory_can_not_be_loaded_into(path):
     """torch only warns, and does nothing."""
-    checkpoint.save(path, first=linear(), model=linear())
-    first = linear(1)
-    before = copy.deepcopy(first.state_dict())
-    model = nn.Linear(3, 2, bias=False, device="meta")
+    checkpoint.save(path, model=linear())
     with pytest.raises(CheckpointError, match="does not fit 'model' .*no-op"):
-        checkpoint.load(path, first=first, model=model)
-    assert checkpoint.differences(first.state_dict(), before) == []
+        checkpoint.load(path, model=nn.Linear(3, 2, bias=False, device="meta"))
 
 
 @pytest.fixture
@@ -914,15 +808,6 @@ def test_a_place_is_all_that_a_fresh_one_needs_to_go_on(batches_class, n, batch_
     assert list(itertools.islice(endless(fresh), len(rest))) == rest
 
 
-@given(taken=st.integers(0, 40), **sizes)
-def test_an_iteration_goes_on_where_the_last_one_stopped(batches_class, n, batch_size, seed, taken):
-    batches, whole = (batches_class(n, batch_size, seed) for _ in range(2))
-    epoch = list(whole)
-    taken %= len(epoch) + 1
-    assert list(itertools.islice(batches, taken)) + list(batches) == epoch
-    assert list(batches) == list(whole)
-
-
 def test_epochs_and_seeds_are_shuffled_differently(batches_class):
     batches = batches_class(40, 40)
     orders = [tuple(next(iter(batches_class(40, 40, seed)))) for seed in range(20)]
@@ -931,7 +816,7 @@ def test_epochs_and_seeds_are_shuffled_differently(batches_class):
     assert [tuple(order) for _ in range(20) for order in batches] == orders
 
 
-@pytest.mark.parametrize("n, batch_size", [(1, 1), (3, 8), (16, 8), (17, 8)])
+@pytest.mark.parametrize("n, batch_size", [(1, 1), (16, 8), (17, 8)])
 def test_a_data_loader_takes_them_as_batch_sampler(n, batch_size):
     batches, same = ShuffledBatches(n, batch_size), ShuffledBatches(n, batch_size)
     loader = DataLoader(TensorDataset(torch.arange(n)), batch_sampler=batches)
@@ -969,7 +854,12 @@ def test_a_place_in_other_batches_is_refused(state, message):
 scores = st.one_of(st.none(), st.integers(-3, 3).map(float), st.floats())
 NO_CHECKPOINTS = [
     *("notes.txt", "step=1.pt", "step=00000001.pth", "step=00000001.pt.damaged", "model.pt"),
-    *("step=00000001_score=e.pt", "step=00000001_score=1-2.pt", ".step=note.tmp"),
+    *(
+        "step=000000001.pt",
+        "step=00000001_score=0.50.pt",
+        "step=00000001_score=1-2.pt",
+        ".step=note.tmp",
+    ),
 ]
 
 
@@ -1014,43 +904,34 @@ def test_an_empty_folder_and_a_missing_one_hold_none(tmp_path):
         kept = Checkpoints(folder)
         assert kept.all() == [] and kept.latest() is kept.best() is kept.load() is None
     assert not (tmp_path / "nowhere").exists()
-    Checkpoints(tmp_path / "nowhere").save(1)
-    assert Checkpoints(tmp_path / "nowhere").load() == {"step": 1}
 
 
-@pytest.mark.parametrize("damaged", [2, 3])
-def test_a_load_goes_back_past_damaged_ones(tmp_path, capsys, damaged):
-    kept = Checkpoints(tmp_path, keep=3)
-    paths = [kept.save(step, model=linear(step)) for step in range(3)]
-    for path in paths[3 - damaged :]:
+def test_a_load_goes_back_past_damaged_ones(tmp_path, capsys):
+    kept, model = Checkpoints(tmp_path), linear(9)
+    first, *damaged = [kept.save(step, model=linear(step)) for step in range(3)]
+    for path in damaged:
         path.write_bytes(path.read_bytes()[:-9])
-    left = paths[: 3 - damaged]
-    model = linear(9)
-    found = kept.load(model=model)
-    assert kept.all() == left
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == damaged
-    for line, path in zip(said, reversed(paths), strict=False):
+    assert kept.load(model=model) == {"step": 0} and kept.all() == [first]
+    assert checkpoint.differences(model.state_dict(), linear(0).state_dict()) == []
+    for line, path in zip(capsys.readouterr().out.splitlines(), damaged[::-1], strict=True):
         assert str(path) in line and f"It is {path.name}.damaged now" in line
         assert Path(f"{path}.damaged").exists()
-    assert found == ({"step": 0} if left else None)
-    expected = linear(0 if left else 9)
-    assert checkpoint.differences(model.state_dict(), expected.state_dict()) == []
-    # The steps after it are taken again, and may be damaged again.
-    kept.save(2, model=model).write_bytes(b"")
-    assert kept.load(model=model) == found
+    # A step after it is taken again, and may be damaged again.
+    kept.save(2).write_bytes(b"")
+    assert kept.load(model=model) == {"step": 0}
+    first.write_bytes(b"")
+    assert kept.load() is None
 
 
-def test_a_load_does_not_go_back_past_a_misfit_or_a_hostile_file(tmp_path, witness):
+def test_a_load_does_not_go_back_past_a_misfit_or_a_hostile_file(tmp_path):
     kept = Checkpoints(tmp_path)
     kept.save(1, model=linear(inputs=3))
     kept.save(2, model=linear(inputs=2))
     with nothing_changes(tmp_path), pytest.raises(CheckpointError, match="step=00000002.pt"):
         kept.load(model=linear(inputs=3))
-    torch.save(Runs(witness), tmp_path / "step=00000003.pt")
+    torch.save(Runs(), tmp_path / "step=00000003.pt")
     with nothing_changes(tmp_path), pytest.raises(pickle.UnpicklingError):
         kept.load()
-    assert not witness.exists()
 
 
 def test_a_step_that_goes_back_or_a_save_that_fails_changes_nothing(tmp_path):
@@ -1068,41 +949,37 @@ def test_a_step_that_goes_back_or_a_save_that_fails_changes_nothing(tmp_path):
 def test_what_a_killed_process_left_goes_with_the_next_save(tmp_path):
     kept = Checkpoints(tmp_path)
     kept.save(1)
-    with checkpoint._beside(tmp_path / "step=00000002.pt") as unfinished:
-        unfinished.write_bytes(b"half of")
-        with checkpoint._beside(tmp_path / "mine.pt") as other:
-            other.write_bytes(b"half of another one")
-            assert kept.load() == {"step": 1} and len(kept.all()) == 1
-            kept.save(2)
-            assert not unfinished.exists() and other.exists()
+    left, other = tmp_path / ".step=00000002.pt.0a.tmp", tmp_path / ".mine.pt.0b.tmp"
+    left.write_bytes(b"half of")
+    other.write_bytes(b"half of another one")
+    assert kept.load() == {"step": 1} and len(kept.all()) == 1
+    kept.save(2)
+    assert not left.exists() and other.exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file can't be removed there anyway")
-def test_what_another_process_is_writing_stays(tmp_path):
-    kept, writing = Checkpoints(tmp_path), tmp_path / ".step=00000009.pt.0123abcd.tmp"
-    with checkpoint._claimed(writing) as file:
+def test_what_another_process_writes_stays_until_it_is_renamed(tmp_path, monkeypatch):
+    kept, replace = Checkpoints(tmp_path), os.replace
+
+    def replace_after_another_save(unfinished, path):
+        monkeypatch.undo()
         kept.save(1)
-        assert writing.exists()
-        file.write(b"half of")
-        file.close()
-        kept.save(2)
-        assert writing.exists(), "it is not renamed yet"
-    kept.save(3)
-    assert not writing.exists()
+        replace(unfinished, path)
+
+    monkeypatch.setattr(os, "replace", replace_after_another_save)
+    Checkpoints(tmp_path).save(2)
+    assert kept.load() == {"step": 2}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="an open file can't be removed there anyway")
 def test_a_file_that_was_taken_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
-    locked, takes = checkpoint._locked, []
+    def taken(file, _):
+        Path(file.name).unlink()
+        monkeypatch.undo()
 
-    def taken_once(file, path):
-        if not takes:
-            takes.append(path.unlink())
-        return locked(file, path)
-
-    monkeypatch.setattr(checkpoint, "_locked", taken_once)
+    monkeypatch.setattr(checkpoint.fcntl, "flock", taken)
     checkpoint.save(tmp_path / "a.pt", step=1)
-    assert takes and checkpoint.load(tmp_path / "a.pt") == {"step": 1}
+    assert checkpoint.load(tmp_path / "a.pt") == {"step": 1}
 
 
 def test_a_folder_that_can_not_be_changed_is_gone_back_in(tmp_path, monkeypatch, capsys):
@@ -1118,16 +995,11 @@ def test_a_folder_that_can_not_be_changed_is_gone_back_in(tmp_path, monkeypatch,
     assert "It can't be renamed; going back" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"best": "low"}, "best is 'low': it must be 'min' or 'max'"),
-        ({"keep": 0}, "keep is 0: at least the last"),
-    ],
-)
-def test_what_could_keep_nothing_is_refused(tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        Checkpoints(tmp_path, **arguments)
+def test_what_could_keep_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="best is 'low': it must be 'min' or 'max'"):
+        Checkpoints(tmp_path, best="low")
+    with pytest.raises(ValueError, match="keep is 0: at least the last"):
+        Checkpoints(tmp_path, keep=0)
 
 
 # Differences
@@ -1148,16 +1020,13 @@ def test_a_state_differs_from_its_copy_in_nothing_and_if_one_bit_is_flipped_ther
         (torch.ones(2), torch.ones(1, 2), [""]),
         ({"a": torch.zeros(1)}, {"a": -torch.zeros(1)}, ["a"]),
         ({"a": 0.0}, {"a": -0.0}, ["a"]),
-        ({"a": 0.1 + 0.2}, {"a": 0.3}, ["a"]),
         ({"a": 1}, {"a": True}, ["a"]),
-        ({"a": torch.ones(1)}, {"a": 1.0}, ["a"]),
         ({"a": [1]}, {"a": (1,)}, ["a"]),
         ({"a": {}}, {"a": OrderedDict()}, ["a"]),
         ({"a": None}, {}, ["a"]),
         ({1: "x"}, {"1": "x"}, ["1", "1"]),
         ({"a": {"b": [1, 2, {"c": 3}]}}, {"a": {"b": [1, 2, {"c": 4}]}}, ["a.b.2.c"]),
         ((torch.ones(2),), (torch.zeros(2), torch.ones(2)), [""]),
-        ({"a": 1, "b": 2, "c": 3}, {"a": 0, "b": 2, "c": 0}, ["a", "c"]),
     ],
 )
 def test_a_difference_is_told_by_its_place(ours, theirs, found):
@@ -1175,3 +1044,15 @@ def test_how_a_tensor_is_stored_makes_no_difference():
         (torch._neg_view(tensor), -tensor),
     ]:
         assert checkpoint.differences(ours, theirs) == []
+
+
+@pytest.mark.parametrize("step", [1.0, True])
+def test_a_whole_step_of_any_kind_is_found_again(tmp_path, step):
+    kept = Checkpoints(tmp_path)
+    assert kept.latest() is None and kept.save(step) == kept.latest()
+    assert kept.load() == {"step": 1}
+
+
+def test_a_step_that_is_not_whole_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="step is 0.5: count"):
+        Checkpoints(tmp_path).save(0.5)

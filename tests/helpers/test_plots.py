@@ -46,11 +46,11 @@ def labels_of(axes):
 # The style
 
 
-def test_any_two_lines_differ_in_colour_and_in_style():
+def test_any_seven_lines_differ_in_colour_and_in_style_and_many_in_one_of_them():
     looks = list(plt.rcParams["axes.prop_cycle"])
-    assert len(looks) >= 7
+    assert len({tuple(look.values()) for look in looks}) == len(looks) == 49
     for key in ("color", "linestyle"):
-        assert len({look[key] for look in looks}) == len(looks)
+        assert len({look[key] for look in looks[:7]}) == 7
 
 
 @pytest.mark.parametrize("colour", plots.COLOURS[: plots.MOST_LABELS])
@@ -72,7 +72,7 @@ def test_a_name_in_the_colour_of_its_line_can_be_read_on_white(colour):
 @settings(max_examples=20)
 def test_the_text_reaches_the_reader_by_each_way_that_a_front_end_may_take(alt):
     figure = plt.figure(figsize=(0.5, 0.5))
-    data, metadata = plots._bundle(figure, alt)
+    data, metadata = plots.bundle(figure, alt)
     plt.close(figure)
     images = []
     parser = HTMLParser()
@@ -91,14 +91,8 @@ def test_what_is_shown_is_the_figure(displayed):
     ((data, _),) = displayed
     image = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGB")
     assert image.size == (2 * figure.dpi, figure.dpi)
-    assert image.getcolors() == [(image.width * image.height, (0x00, 0x72, 0xB2))]
-
-
-@pytest.mark.usefixtures("displayed")
-def test_a_figure_is_closed_after_it_is_shown():
-    figure = plt.figure()
-    plots.show(figure, "nothing")
     assert not plt.fignum_exists(figure.number)
+    assert image.getcolors() == [(image.width * image.height, (0x00, 0x72, 0xB2))]
 
 
 @pytest.mark.parametrize("where", ["without IPython", "in a script that imports IPython"])
@@ -130,7 +124,7 @@ def test_a_figure_without_a_text_is_refused(displayed, alt):
 @settings(max_examples=10)
 def test_each_image_is_drawn_once_in_rows_of_at_most_so_many_columns(n, channels, size, columns):
     batch = torch.linspace(-0.5, 1.5, n * channels * math.prod(size)).reshape(n, channels, *size)
-    figure = plots.images(batch, columns=columns)
+    figure = plots.images(batch.clone().requires_grad_(), columns=columns)
     drawn = [axes.images[0] for axes in figure.axes if axes.images]
     expected = batch.clamp(0, 1).permute(0, 2, 3, 1).squeeze(-1).numpy()
     assert len(drawn) == n
@@ -142,17 +136,6 @@ def test_each_image_is_drawn_once_in_rows_of_at_most_so_many_columns(n, channels
     assert (grid.nrows, grid.ncols) == (math.ceil(n / columns), min(n, columns))
     assert not any(axes.axison for axes in figure.axes)
     plt.close(figure)
-
-
-def test_white_is_one_and_black_is_zero_whatever_else_is_in_the_batch():
-    figure = plots.images(torch.tensor([0.5, 1.0]).reshape(2, 1, 1, 1))
-    half, white = (image.to_rgba(image.get_array())[0, 0, :3] for image in drawn_in(figure))
-    np.testing.assert_allclose(white, 1)
-    np.testing.assert_allclose(half, 0.5, atol=0.01)
-
-
-def drawn_in(figure):
-    return [axes.images[0] for axes in figure.axes]
 
 
 def test_each_title_stands_above_its_image():
@@ -169,33 +152,33 @@ def test_bytes_and_half_precision_are_drawn_as_the_same_grey(image):
     assert drawn.max() == pytest.approx(128 / 255, abs=0.002)
 
 
-def test_integers_without_a_known_white_are_refused():
-    with pytest.raises(ValueError, match="which torch.int64 is white"):
-        plots.images(torch.ones(1, 1, 2, 2, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("titles", [[], ["a"], ["a", "b", "c"]])
-def test_another_number_of_titles_than_of_images_is_refused(titles):
-    with pytest.raises(ValueError, match=f"{len(titles)} titles for 2 images"):
-        plots.images(torch.rand(2, 1, 4, 4), titles)
-
-
-@pytest.mark.parametrize("shape", [(0, 1, 4, 4), (2, 2, 4, 4), (2, 4, 4, 4)])
-def test_a_batch_that_is_no_batch_of_images_is_refused_with_its_shape(shape):
-    with pytest.raises(ValueError, match=rf"\({shape[0]}, {shape[1]}, 4, 4\)"):
-        plots.images(torch.rand(shape))
-
-
-@pytest.mark.usefixtures("displayed")
-def test_images_that_need_gradients_can_be_drawn():
-    plots.show(plots.images(torch.rand(1, 3, 2, 2, requires_grad=True)), "noise")
+@pytest.mark.parametrize(
+    ("batch", "titles", "message"),
+    [
+        (torch.ones(1, 1, 2, 2, dtype=torch.int64), None, "which torch.int64 is white"),
+        (torch.rand(2, 1, 4, 4), [], "0 titles for 2 images"),
+        (torch.rand(2, 1, 4, 4), ["a", "b", "c"], "3 titles for 2 images"),
+        (torch.rand(0, 1, 4, 4), None, r"\(0, 1, 4, 4\)"),
+        (torch.rand(2, 4, 4, 4), None, r"\(2, 4, 4, 4\)"),
+        (torch.rand(3, 4, 4), None, r"\(3, 4, 4\)"),
+    ],
+)
+def test_what_is_no_batch_of_images_with_their_titles_is_refused(batch, titles, message):
+    with pytest.raises(ValueError, match=message):
+        plots.images(batch, titles)
 
 
 # curves
 
 
 @pytest.mark.parametrize(
-    "values", [[3.0, 2.0, 1.0], [3, 2, 1], torch.tensor([3.0, 2.0, 1.0], requires_grad=True)]
+    "values",
+    [
+        [3, 2, 1],
+        [torch.tensor(3.0, requires_grad=True), torch.tensor(2.0), 1.0],
+        torch.tensor([3.0, 2.0, 1.0], requires_grad=True),
+        torch.tensor([3.0, 2.0, 1.0]).bfloat16(),
+    ],
 )
 def test_a_curve_has_its_values_over_1_2_3(values):
     _, axes = plots.curves({"loss": values}, **LABELS)
@@ -260,19 +243,6 @@ def test_a_curve_without_a_point_to_draw_is_refused_by_its_name(yscale, values):
         plots.curves({"a": [1.0, 2.0], "b": values}, yscale=yscale, **LABELS)
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        torch.tensor([1.0, 2.0]).bfloat16(),
-        [torch.tensor(1.0, requires_grad=True), torch.tensor(2.0)],
-        torch.tensor([1.0, 2.0], requires_grad=True),
-    ],
-)
-def test_losses_are_drawn_as_they_come_out_of_a_training(values):
-    _, axes = plots.curves({"a": values}, **LABELS)
-    assert axes.lines[0].get_ydata().tolist() == [1.0, 2.0]
-
-
 def test_no_curves_at_all_are_refused():
     with pytest.raises(ValueError, match="series is empty"):
         plots.curves({}, **LABELS)
@@ -308,3 +278,38 @@ def test_spread_moves_no_more_than_any_other_way_to_make_room(positions, gap, da
     other[order] = start + np.cumsum([0.0, *steps])
     least = np.square(np.subtract(plots.spread(positions, gap), positions)).sum()
     assert least <= np.square(other - positions).sum() + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ([1.0], [0]),
+        ([1.0, 2.0], []),
+        ([math.nan, 1.0, math.nan, 1.0, 2.0], [1]),
+        ([1.0, math.inf, 3.0], [0, 2]),
+        ([], []),
+    ],
+)
+def test_a_value_without_a_neighbour_gets_a_marker(values, places):
+    assert plots.alone(values) == places
+    figure, axes = plt.subplots()
+    if values:
+        figure, axes = plots.curves({"a": values}, **LABELS)
+        (line,) = axes.lines
+        assert (line.get_marker(), line.get_markevery()) == ("o" if places else "", places)
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_names_that_mean_something_to_matplotlib_are_drawn_as_they_are(count):
+    _, axes = plots.curves({f"_Ba$$in{i}": [i, 1] for i in range(count)}, **LABELS)
+    axes.figure.draw_without_rendering()  # not a formula, which "$$" would not be
+    texts = axes.texts if count == 2 else axes.get_legend().get_texts()
+    assert [text.get_text() for text in texts] == [rf" _Ba\$\$in{i}" for i in range(count)]
+    plots.images(torch.rand(1, 1, 2, 2), ["Ba$$in"]).draw_without_rendering()
+
+
+def test_many_lines_look_different():
+    with plt.rc_context():
+        plots.use_style()
+        _, axes = plots.curves({str(i): [i, 1] for i in range(49)}, **LABELS)
+    assert len({(line.get_color(), line._unscaled_dash_pattern) for line in axes.lines}) == 49

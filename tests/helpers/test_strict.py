@@ -13,7 +13,6 @@ from jaxtyping import TypeCheckError
 from helpers import runtime, strict
 
 ROOT = Path(runtime.__file__).parents[1]
-REPORT = {"torch": "2", "torchvision": "0", "device": "", "cores": 1, "threads": 1, "colab": False}
 
 
 def run(code: str, **variables: str) -> subprocess.CompletedProcess:
@@ -26,9 +25,9 @@ def run(code: str, **variables: str) -> subprocess.CompletedProcess:
 
 
 def test_a_wrong_type_is_refused():
-    assert runtime.Report(python="3", scratch=ROOT, **REPORT).python == "3"
+    assert runtime.Report({"Python": "3"}).rows["Python"] == "3"
     with pytest.raises(TypeCheckError):
-        runtime.Report(python=3, scratch=ROOT, **REPORT)
+        runtime.Report({"Python": 3})
 
 
 def test_an_integer_passes_for_a_float():
