@@ -21,7 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LIKE_ENOUGH, FEWEST_WORDS = 0.5, 6  # the likeness (of 1) and the shared words that make an answer
+LIKE_ENOUGH, FEWEST_WORDS = 0.5, 7  # the likeness (of 1) and the shared words that make an answer
+ERROR_NAME = re.compile(r"\werror:")  # a wording with it also says what stands above the message
 HEAD = re.compile(r"(?<!except )\b(?:\w+\.)*(\w*(?:Error|Warning|Exception))\s*[:：]\s*")
 
 
@@ -46,15 +47,19 @@ def entries() -> tuple[Entry, ...]:
     return tuple(Entry(name, **table) for name, table in tables.items())
 
 
-def parsed(text: str) -> tuple[str, str]:
-    """The type and the message of the last error or warning in a text; without one, "" and all.
+def parsed(text: str) -> tuple[str, str, str]:
+    """The type and the message of a text's last error or warning, and it with the lines above it.
 
-    What a worker of a loader raised stands below what the loader says of it, so it is the last.
+    Without one, "" and all of the text. What a worker of a loader raised stands below what the
+    loader says of it, so it is the last.
     """
     text = re.sub(r"\x1b\[[\d;]*m", "", text)  # the colours of a notebook
     text = re.sub(r"\\n(?=[A-Z]\w+(?:Error|Warning):)", "\n", text)  # a message within a message
-    heads = list(HEAD.finditer(text))
-    return (heads[-1][1], text[heads[-1].end() :]) if heads else ("", text)
+    *above, head = [None, *HEAD.finditer(text)]
+    if head is None:
+        return "", text, text
+    start = above[-1].end() if above[-1] else 0
+    return head[1], text[head.end() :], text[start:]
 
 
 def normalised(text: str) -> str:
@@ -65,9 +70,13 @@ def normalised(text: str) -> str:
 
 def find(text: str) -> Entry | None:
     """The entry that answers a message or a traceback; None if there is none."""
-    type_name, message = parsed(text)
-    said = normalised(message)
-    if fits := [(e.type == type_name, size, e) for e, it, size in _patterns() if it.search(said)]:
+    type_name, message, traceback = parsed(text)
+    said, whole = normalised(message), normalised(traceback)
+    if fits := [
+        (size, e.type == type_name, e)
+        for e, pattern, size in _patterns()
+        if pattern.search(whole if ERROR_NAME.search(pattern.pattern) else said)
+    ]:
         return max(fits, key=lambda fit: fit[:2])[2]
     likeness, shared, entry = ranked(text)[0]
     is_like = likeness >= LIKE_ENOUGH and shared >= FEWEST_WORDS
@@ -103,8 +112,14 @@ def _wordings() -> list[tuple[Entry, str]]:
 @cache
 def _patterns() -> list[tuple[Entry, re.Pattern[str], int]]:
     """Each wording as a pattern, with its length."""
-    made = [(it, re.escape(re.sub(" *… *", "…", w).strip("…"))) for it, w in _wordings()]
-    return [(it, re.compile(w.replace("…", ".{0,300}?")), len(w)) for it, w in made]
+    made = [(it, re.escape(re.sub(" *… *", "…", w).lstrip("…"))) for it, w in _wordings()]
+    return [(it, re.compile(_gaps(w)), len(w.rstrip("…"))) for it, w in made]
+
+
+def _gaps(wording: str) -> str:
+    """A wording as a regular expression: without a gap at its end, it ends where a word does."""
+    end = "" if wording.endswith("…") else r"(?!\w)"
+    return wording.rstrip("…").replace("…", ".{0,300}?") + end
 
 
 def _words(said: str) -> set[str]:

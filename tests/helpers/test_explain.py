@@ -34,6 +34,22 @@ UNKNOWN = [
     "ValueError: operands could not be broadcast together with shapes (3,) (4,)",
     "SettingWithCopyWarning: A value is trying to be set on a copy of a slice from a DataFrame",
     "my model does not learn",
+    "ModuleNotFoundError: No module named 'torchmetrics'",
+    "ImportError: cannot import name 'url' from 'django.conf.urls'",
+    "TypeError: __init__() missing 1 required positional argument: 'on_delete'",
+    "TypeError: my_function() takes 2 positional arguments but 3 were given",
+    "AttributeError: 'DataFrame' object has no attribute 'append'",
+    "AttributeError: 'numpy.ndarray' object has no attribute 'append'",
+    "ValueError: shapes (3,4) and (3,) not aligned: 4 (dim 1) != 3 (dim 0)",
+    "TypeError: only size-1 arrays can be converted to Python scalars",
+    "ValueError: Expected 2D array, got 1D array instead: array=[1. 2.].",
+    "ValueError: Failed to convert a NumPy array to a Tensor (Unsupported object type float).",
+    'ValueError: Input 0 of layer "dense" is incompatible with the layer: expected axis -1',
+    "RecursionError: maximum recursion depth exceeded while calling a Python object",
+    "error[E0382]: borrow of moved value: `s`",
+    "ld.lld: error: undefined symbol: foo",
+    "TypeError: Cannot read properties of undefined (reading 'map')",
+    "docker: Error response from daemon: Conflict. The container name is already in use",
 ]
 
 
@@ -55,12 +71,14 @@ def sections_of(stem):
 
 @pytest.mark.parametrize("entry", explain.entries(), ids=lambda entry: entry.name)
 def test_an_entry_is_found_by_each_of_its_wordings_whatever_stands_in_the_gaps(entry):
-    for wording in (entry.message, *entry.also):
-        for filled in FILLED:
-            said = wording.replace("…", filled)
-            assert named(f"{entry.type}: {said}") == entry.name, said
-            coloured = said.replace(" ", " \x1b[1m", 1)
-            assert named(f"\x1b[31m{entry.type}\x1b[39m: {coloured}\n") == entry.name, said
+    wordings = (entry.message, *entry.also)
+    for said in {w.replace("…", filled) for w in wordings for filled in FILLED}:
+        assert named(f"{entry.type}: {said}") == entry.name, said
+
+
+def test_colours_of_a_terminal_do_not_count():
+    coloured = MATMUL.replace("RuntimeError", "\x1b[31mRuntimeError\x1b[39m")
+    assert named(coloured.replace("shapes", "\x1b[1mshapes\x1b[0m")) == "matmul-shapes"
 
 
 def test_each_wording_belongs_to_one_entry():
@@ -68,13 +86,12 @@ def test_each_wording_belongs_to_one_entry():
     assert len(wordings) == len(set(wordings))
 
 
-@pytest.mark.parametrize("entry", explain.entries(), ids=lambda entry: entry.name)
-def test_an_entry_says_why_and_what_helps_in_few_sentences(entry):
-    for said in (entry.cause, entry.fix):
+def test_an_entry_says_why_and_what_helps_in_few_sentences():
+    for said in (said for entry in explain.entries() for said in (entry.cause, entry.fix)):
         in_words = re.sub(r"`[^`]*`", "code", said)
-        assert re.search(r"[.!]$", said) and said.count("`") % 2 == 0
-        assert 1 <= len(re.findall(r"[.!](?:\s|$)", in_words)) <= 3
-        assert len(said) < 320
+        assert re.search(r"[.!]$", said) and said.count("`") % 2 == 0, said
+        assert 1 <= len(re.findall(r"[.!](?:\s|$)", in_words)) <= 3, said
+        assert len(said) < 320, said
 
 
 def test_the_sections_that_entries_name_exist():
@@ -117,15 +134,9 @@ def test_a_message_that_a_chapter_shows_is_answered_by_an_entry_that_leads_there
 # What people post
 
 
-@pytest.mark.parametrize("part", ["seen", "unseen", "later"])
-def test_nine_of_ten_messages_from_public_reports_get_the_right_answer_first(part):
-    reports = PUBLIC[part]
-    assert len(reports) >= (35 if part == "later" else 75)
-    assert {name for report in reports for name in report["entry"]} <= {
-        entry.name for entry in explain.entries()
-    }
-    right = [report for report in reports if named(report["said"]) in report["entry"]]
-    assert len(right) >= 0.9 * len(reports)
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_message_from_a_public_report_gets_the_answer_that_fits_it(name):
+    assert {said: named(said) for said in PUBLIC[name]} == dict.fromkeys(PUBLIC[name], name)
 
 
 @pytest.mark.parametrize("said", UNKNOWN)
@@ -153,6 +164,19 @@ def test_a_message_is_found_without_its_type_and_with_other_quotes_and_line_brea
         "scheduler-first"
     )
     assert named("shape ‘[3]’ is invalid for input of size 4") == "view-size"
+
+
+def test_a_wording_ends_where_a_word_does():
+    assert named("ModuleNotFoundError: No module named 'torch'") == "torch-missing"
+    assert named("ModuleNotFoundError: No module named 'torch._six'") == "version-name"
+    assert named("ModuleNotFoundError: No module named 'torch_geometric'") is None
+
+
+def test_what_stands_above_a_message_is_asked_where_the_message_says_too_little():
+    line = "    model.load_state_dict(checkpoint['net'])\nKeyError: 'net'"
+    assert named(line) == "checkpoint-key"
+    assert named("KeyError: 'net'") is None
+    assert named(f"{line}\n\nDuring handling of the above exception\nKeyError: 'lr'") is None
 
 
 def test_numbers_do_not_count_where_the_wording_has_its_own():

@@ -11,22 +11,26 @@ function normalised(text) {
   return plain.replace(/0x[\da-f]+|\d+(?:\.\d+)*/g, "#").replace(/\s+/g, " ").trim();
 }
 
+// Without a gap at its end, a wording ends where a word does.
 function holds(said, wording) {
-  let at = 0;
-  return wording.split("…").every((part) => {
-    const found = said.indexOf(part.trim(), at);
-    at = found + part.trim().length;
-    return found >= 0;
-  });
+  const parts = wording.split("…").map((part) => part.trim());
+  const literal = parts.map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const end = wording.endsWith("…") ? "" : "(?!\\w)";
+  return new RegExp(literal.join(".*?") + end, "u").test(said);
 }
 
 // The name of the entry that answers a text; undefined if none does.
 function answered(text) {
   const heads = [...text.matchAll(/(\w*(?:Error|Warning|Exception))\s*[:：]/g)];
   const last = heads.at(-1);
+  const above = heads.at(-2);
+  const whole = normalised(text.slice(above ? above.index + above[0].length : 0));
   const said = normalised(last ? text.slice(last.index + last[0].length) : text);
-  const weight = ([, type, wording]) => wording.length + (last?.[1] === type ? 10000 : 0);
-  const found = wordings.filter(([, , wording]) => holds(said, wording));
+  const weight = ([, type, wording]) => wording.length + (last?.[1] === type ? 0.5 : 0);
+  const found = wordings.filter(([, , wording]) =>
+    // A wording with the name of an error also says what stands above the message.
+    holds(/\werror:/.test(wording) ? whole : said, wording),
+  );
   return found.sort((one, other) => weight(other) - weight(one))[0]?.[0];
 }
 
