@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import weakref
 from functools import partial
 
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import data
 from helpers.exercises import Case, Exercises
+from helpers.exercises.compare import Words
 from helpers.exercises.trial import Shortfall, require
 
 chapter = Exercises(__file__)
@@ -333,7 +333,7 @@ def decay_groups(model, weight_decay):
 
 def _factors(answer, warmup, total):
     def factors(*steps):
-        return [_number(answer(step, warmup, total)) for step in steps]
+        return {f"step {step}": _number(answer(step, warmup, total)) for step in steps}
 
     if warmup:
         yield "rise", factors(*range(warmup))
@@ -405,7 +405,8 @@ def _watched_steps(begins, goes=lambda: None):
 
 
 def _rates_at(rates, steps):
-    return [rates[step] for step in steps if step < len(rates)]
+    shown = [f"{rates[step]:.4g} in batch {step + 1}" for step in steps if step < len(rates)]
+    return Words("the rate is " + ", ".join(shown))
 
 
 def _rises(rates, warmup):
@@ -435,11 +436,8 @@ def _rates_and_accuracy(answer, images, classes, new_images, new_classes):
     if not rates:
         raise Shortfall("No optimizer took a step.")
     yield "steps", len(rates)
-    # Any good schedule is observed as the one of the program, a bad one as it is.
-    rise = [0.001 + 0.099 * step / 40 for step in _RISE]
-    yield "rise", rise if _rises(rates, 40) else _rates_at(rates, _RISE)
-    fall = [0.05 * (1 + math.cos(math.pi * (step - 40) / 50)) for step in _FALL]
-    yield "fall", fall if _falls(rates, 40) else _rates_at(rates, _FALL)
+    yield "rise", Words("it rises so") if _rises(rates, 40) else _rates_at(rates, _RISE)
+    yield "fall", Words("it falls so") if _falls(rates, 40) else _rates_at(rates, _FALL)
     yield "largest", max(rates)
     model = require(model, nn.Module, "the answer's result")
     with torch.no_grad():

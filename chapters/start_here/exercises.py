@@ -32,6 +32,7 @@ def _polynomial(number):
 @chapter.exercise(
     cases=lambda: [
         Case("x³ at 2.0", lambda x: x**3, 2.0),
+        Case("5 · x at 2.0, after another function at 2.0", lambda x: 5 * x, 2.0),
         Case("x · sin x at 0.5", lambda x: x * torch.sin(x), 0.5),
         Case("x² at 0.0", lambda x: x**2, 0.0),
         Case("a line with the slope 7 at 1000.0", lambda x: 7 * x + 3, 1000.0),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import reprlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +56,14 @@ def difference(
     """
     if type(got) is Words and type(expected) is not Words:
         return Difference("value", where, describe(expected), str(got))
-    compare = _comparison(expected)
-    return compare(expected, got, where, roughly)
+    for kinds, compare in _COMPARISONS:
+        if issubclass(type(expected), kinds):
+            if not issubclass(type(got), kinds):
+                return other_type(expected, got, where)
+            return compare(expected, got, where, roughly)
+    if type(expected) in (int, float):
+        return _numbers(expected, got, where, roughly)
+    return _others(expected, got, where)
 
 
 def describe(value: Any) -> str:
@@ -99,21 +106,6 @@ def kind_of(value: Any) -> str:
     return names.get(kind.__name__, f"a {kind.__name__}")
 
 
-def _comparison(expected: Any):
-    kind = type(expected)
-    if issubclass(kind, Tensor):
-        return _tensors
-    if issubclass(kind, nn.Module):
-        return _modules
-    if kind is dict:
-        return _dicts
-    if issubclass(kind, (tuple, list)):
-        return _sequences
-    if kind in (int, float):
-        return _numbers
-    return _others
-
-
 def plain(value: Any) -> Any:
     """A prediction in Python's own types, in which capitals make no difference.
 
@@ -125,7 +117,8 @@ def plain(value: Any) -> Any:
     elif issubclass(type(value), (np.generic, np.ndarray)) and value.size < _MOST:
         value = value.tolist()
     if issubclass(type(value), dict):
-        return {_key(key): plain(item) for key, item in value.items()}
+        keys = (key.item() if issubclass(type(key), np.generic) else key for key in value)
+        return dict(zip(keys, map(plain, value.values()), strict=True))
     if issubclass(type(value), (list, tuple)):
         return tuple(map(plain, value))
     if issubclass(type(value), (set, frozenset)):
@@ -137,18 +130,12 @@ def plain(value: Any) -> Any:
 _MOST = 1000
 
 
-def _key(key: Any) -> Any:
-    return key.item() if issubclass(type(key), np.generic) else key
-
-
-def _tensors(expected: Tensor, got: Any, where: str, roughly: bool) -> Difference | None:
-    if not issubclass(type(got), Tensor):
-        return other_type(expected, got, where)
+def _tensors(expected: Tensor, got: Tensor, where: str, roughly: bool) -> Difference | None:
     # A subclass of Tensor may redefine every operation, this comparison's too.
     with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
-        for kind, of in (("shape", _shape), ("dtype", _dtype), ("device", _device)):
-            if of(expected) != of(got):
-                return Difference(kind, where, of(expected), of(got))
+        for kind, wanted, came in zip(_KINDS, _form(expected), _form(got), strict=True):
+            if wanted != came:
+                return Difference(kind, where, wanted, came)
         # far quicker than what follows
         plain_cpu = expected.device.type == "cpu" and expected.layout is torch.strided
         if plain_cpu and expected.layout is got.layout and torch.equal(expected, got):
@@ -165,6 +152,13 @@ def _tensors(expected: Tensor, got: Any, where: str, roughly: bool) -> Differenc
             remark = _in_short(str(error))
             return Difference("value", where, describe(expected), describe(got), remark)
     return None
+
+
+_KINDS = ("shape", "dtype", "device")
+
+
+def _form(tensor: Tensor) -> tuple[str, str, str]:
+    return str(tuple(tensor.shape)), str(tensor.dtype), str(tensor.device)
 
 
 def _in_short(report: str) -> str:
@@ -188,9 +182,7 @@ def _tolerances(expected: Tensor, roughly: bool) -> dict[str, float]:
     return {"rtol": ROUGH_RTOL, "atol": ATOL + ROUGH_OF_LARGEST * largest}
 
 
-def _modules(expected: nn.Module, got: Any, where: str, roughly: bool) -> Difference | None:
-    if not issubclass(type(got), nn.Module):
-        return other_type(expected, got, where)
+def _modules(expected: nn.Module, got: nn.Module, where: str, roughly: bool) -> Difference | None:
     return difference(_facts(expected), _facts(got), where, roughly=roughly)
 
 
@@ -203,50 +195,52 @@ def _facts(module: nn.Module) -> dict[str, dict[str, Any]]:
     }
 
 
-def _dicts(expected: dict, got: Any, where: str, roughly: bool) -> Difference | None:
-    if not issubclass(type(got), dict):
-        return other_type(expected, got, where)
+def _dicts(expected: dict, got: dict, where: str, roughly: bool) -> Difference | None:
     if set(expected) != set(got):
         return Difference("keys", where, describe(list(expected)), describe(list(got)))
-    parts = (
-        difference(expected[key], got[key], f"{where}[{key!r}]", roughly=roughly)
-        for key in expected
-    )
-    return next(filter(None, parts), None)
+    return _items(expected, got, expected, where, roughly)
 
 
-def _sequences(expected: tuple | list, got: Any, where: str, roughly: bool) -> Difference | None:
-    if not issubclass(type(got), (tuple, list)):
-        return other_type(expected, got, where)
+def _sequences(
+    expected: tuple | list, got: tuple | list, where: str, roughly: bool
+) -> Difference | None:
     if len(expected) != len(got):
         return Difference("length", where, describe(expected), describe(got))
+    return _items(expected, got, range(len(expected)), where, roughly)
+
+
+def _items(expected: Any, got: Any, keys: Iterable, where: str, roughly: bool) -> Difference | None:
     parts = (
-        difference(wanted, item, f"{where}[{index}]", roughly=roughly)
-        for index, (wanted, item) in enumerate(zip(expected, got, strict=True))
+        difference(expected[key], got[key], f"{where}[{key!r}]", roughly=roughly) for key in keys
     )
     return next(filter(None, parts), None)
+
+
+_COMPARISONS = (
+    (Tensor, _tensors),
+    (nn.Module, _modules),
+    (dict, _dicts),
+    ((tuple, list), _sequences),
+)
 
 
 def _numbers(expected: float, got: Any, where: str, roughly: bool) -> Difference | None:
     number = got.item() if issubclass(type(got), np.generic) else got
     if type(number) not in (int, float):
         return other_type(expected, got, where)
-    if _numbers_agree(expected, number, ROUGH_RTOL if roughly else RTOL):
-        return None
-    return Difference("value", where, describe(expected), describe(number))
-
-
-def _numbers_agree(expected: float, number: float, near: float) -> bool:
     if type(expected) is type(number) is int:
-        return expected == number
-    try:
-        both_nan = math.isnan(expected) and math.isnan(number)
-        return both_nan or math.isclose(expected, number, rel_tol=near, abs_tol=ATOL)
-    except OverflowError:  # an int that no float can hold
-        return False
+        agree = expected == number
+    else:
+        near = ROUGH_RTOL if roughly else RTOL
+        try:
+            both_nan = math.isnan(expected) and math.isnan(number)
+            agree = both_nan or math.isclose(expected, number, rel_tol=near, abs_tol=ATOL)
+        except OverflowError:  # an int that no float can hold
+            agree = False
+    return None if agree else Difference("value", where, describe(expected), describe(number))
 
 
-def _others(expected: Any, got: Any, where: str, roughly: bool) -> Difference | None:
+def _others(expected: Any, got: Any, where: str) -> Difference | None:
     if issubclass(type(got), np.generic):
         got = got.item()
     if not issubclass(type(got), type(expected)):
@@ -277,20 +271,8 @@ def remark_on(expected: Any, got: Any) -> str:
     return ""
 
 
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype)
-
-
-def _device(tensor: Tensor) -> str:
-    return str(tensor.device)
-
-
 def _describe_tensor(tensor: Tensor) -> str:
-    facts = f"shape {_shape(tensor)}, {_dtype(tensor)}"
+    facts = f"shape {tuple(tensor.shape)}, {tensor.dtype}"
     if tensor.numel() > 24 or tensor.is_meta:
         return f"Tensor of {facts}"
     values = np.array2string(
@@ -311,12 +293,11 @@ _repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = 8
 
 def _safe_repr(value: Any) -> str:
     try:
-        text = repr(value) if issubclass(type(value), nn.Module) else _repr.repr(value)
+        return repr(value) if issubclass(type(value), nn.Module) else _repr.repr(value)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return f"<a {type(value).__name__} whose repr raises {type(error).__name__}>"
-    return text
 
 
 def _limited(text: str, length: int) -> str:

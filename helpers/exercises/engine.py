@@ -195,14 +195,14 @@ class Exercise:
             return self._wrong(f"Hand in your answer: `{self._check_line}`.")
         unfinished = self._unfinished(answer)
         if unfinished:
-            return self._todo(unfinished)
+            return Card("todo", self.title, unfinished)
         refusal = self._refusal(answer)
         if refusal:
             return self._wrong(refusal)
         expected = self.expected()
         trials = self._trials(answer, self.seconds, [list(trial.seen) for trial in expected])
         if all(_is_blank(trial, answer) for trial in trials):
-            return self._todo(self._first_step())
+            return Card("todo", self.title, self._first_step())
         found = differences(expected, trials)
         if not found:
             return Card("right", self.title, self.takeaway)
@@ -215,7 +215,7 @@ class Exercise:
 
     def _unfinished(self, answer: Any) -> str:
         """Why the answer counts as not tried yet, or ""."""
-        if answer is ... or (self.given and _same_code(answer, self._program_given)):
+        if answer is ... or (self.given and _written(answer) == self._given_as_written):
             return self._first_step()
         parts = _functions_of(answer)
         if not isinstance(answer, type):
@@ -225,8 +225,8 @@ class Exercise:
         return f"`{still[0]}` still has its `...`." if still else ""
 
     @functools.cached_property
-    def _program_given(self) -> Any:
-        return self.given()
+    def _given_as_written(self) -> dict[str, str]:
+        return _written(self.given())
 
     def _refusal(self, answer: Any) -> str:
         """Why the answer cannot even be tried, or ""."""
@@ -282,7 +282,8 @@ class Exercise:
         made = []
         for mistake in self.mistakes:
             places = self._places_of(mistake, answer, expected, trials)
-            if places and (places >= set(found) or any(_tells(trials, p) for p in places)):
+            telling = any(is_telling(trials[number].seen.get(name)) for number, name in places)
+            if places and (telling or places >= set(found)):
                 made.append((mistake, places))
         if not made:
             return ""
@@ -329,11 +330,6 @@ class Exercise:
         """Whether the answer does what is wanted, in numbers that are not exact enough."""
         return len(expected) == len(trials) and not differences(expected, trials, roughly=True)
 
-    def _by_weight(self, names: Iterable[str]) -> list[str]:
-        """Names of observations, as the requirements are ordered."""
-        order = [*self.requires]
-        return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
-
     def _first_failure(
         self,
         answer: Any,
@@ -341,7 +337,9 @@ class Exercise:
         trials: list[Trial],
         found: Mapping[Place, Difference],
     ) -> Card:
-        first = self._by_weight({name for _, name in found})[0]
+        names = {name for _, name in found}
+        # Arguments and what has no demand come last.
+        first = next((name for name in self.requires if name in names), None) or min(names)
         number = min(number for number, name in found if name == first)
         place, trial = found[number, first], trials[number]
         wanted, got = expected[number].seen[first], trial.seen.get(first)
@@ -354,6 +352,8 @@ class Exercise:
             rows += [("expected", place.expected), ("got", place.got)]
         else:
             text = _sentence(place, demand)
+            if demand and place.where and place.kind == "value":
+                rows += [("at", place.where)]  # the demand stands where it would be told
             if not type(wanted) is type(got) is bool and place.kind not in _TOLD_WHOLE:
                 rows += [("expected", place.expected), ("got", place.got)]
             rows += [("details", place.remark)] if place.kind == "value" and place.remark else []
@@ -373,11 +373,9 @@ class Exercise:
             return f"Your code raised {said} at this line: `{line}`."
         name = _name_of(answer)
         if f"{name}(" in first_line(error) or f"{name}.__init__(" in first_line(error):
-            return f"The check could not call your answer: {said}. Its form is `{self._form()}`."
+            form = f"{self.short_name}{inspect.signature(self.reference)}"
+            return f"The check could not call your answer: {said}. Its form is `{form}`."
         return f"Trying your answer raised {said}."
-
-    def _form(self) -> str:
-        return f"{self.short_name}{inspect.signature(self.reference)}"
 
     def _first_step(self) -> str:
         if self.start:
@@ -386,9 +384,6 @@ class Exercise:
             f"Replace the `...` above and run the cell again. For a first step: "
             f"`ex.{self.short_name}.hint()`."
         )
-
-    def _todo(self, text: str) -> Card:
-        return Card("todo", self.title, text)
 
     def _wrong(self, text: str, rows: Sequence[tuple[str, str]] = ()) -> Card:
         return Card("wrong", self.title, text, rows=tuple(rows))
@@ -502,12 +497,15 @@ def _source_of_class(cls: type) -> str:
     text = "".join(linecache.getlines(code.co_filename))
     (node,) = [
         node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.ClassDef)
-        and node.name == cls.__name__
-        and node.lineno <= code.co_firstlineno <= node.end_lineno
+        for node in _classes_in(text)
+        if node.name == cls.__name__ and node.lineno <= code.co_firstlineno <= node.end_lineno
     ]
     return textwrap.dedent(_lines_of(node, text))
+
+
+@functools.lru_cache(maxsize=8)  # the mistakes of an exercise are edits of one class
+def _classes_in(text: str) -> list[ast.ClassDef]:
+    return [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
 
 
 def _lines_of(node: ast.stmt, text: str) -> str:
@@ -540,12 +538,7 @@ def _printed(trials: Iterable[Trial]) -> list[tuple[str, str]]:
 
 def _and_demand(said: str, demand: str) -> str:
     """What happened, and what was tried then; that may be met otherwise."""
-    return f"{said}\n\nThis was tried: {demand}" if demand else said
-
-
-def _tells(trials: list[Trial], place: Place) -> bool:
-    number, name = place
-    return is_telling(trials[number].seen.get(name))
+    return f"{said}\n\nAsked for is: {demand}" if demand else said
 
 
 def _name_of(answer: Any) -> str:
@@ -573,15 +566,10 @@ def _items_of(answer: Any) -> list[tuple[str, Any]]:
     return []
 
 
-def _same_code(answer: Any, given: Any) -> bool:
-    ours, theirs = _functions_of(answer), _functions_of(given)
-    return bool(theirs) and _written(ours) == _written(theirs)
-
-
-def _written(functions: list[tuple[str, FunctionType]]) -> dict[str, str]:
-    """What stands in each function, without its layout and its comments."""
+def _written(answer: Any) -> dict[str, str]:
+    """What stands in each function of an answer, without its layout and its comments."""
     written = {}
-    for name, function in functions:
+    for name, function in _functions_of(answer):
         try:
             written[name] = ast.dump(ast.parse(source_of(function)))
         except (OSError, SyntaxError):  # nowhere to be read, or a lambda in the midst of a line

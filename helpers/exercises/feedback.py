@@ -14,6 +14,7 @@ _LOOKS = {
     "right": ("✓", "Right", "var(--jp-success-color1, #2e7d32)"),
     "hint": ("→", "Hint", "var(--jp-info-color1, #1976d2)"),
     "solution": ("≡", "A solution", "var(--jp-info-color1, #1976d2)"),
+    "report": ("≡", "Report", "var(--jp-info-color1, #1976d2)"),
 }
 
 
@@ -21,9 +22,9 @@ _LOOKS = {
 class Card:
     """One answer of the course to its reader.
 
-    ``state`` is "todo", "wrong", "right", "hint" or "solution". ``text`` holds paragraphs divided
-    by blank lines, with `code` in backticks and *emphasis* in asterisks; ``rows`` hold labelled
-    output shown as it stands; ``code`` is a listing.
+    ``state`` is "todo", "wrong", "right", "hint", "solution" or "report". ``text`` holds
+    paragraphs divided by blank lines, with `code` in backticks and *emphasis* in asterisks;
+    ``rows`` hold labelled output shown as it stands; ``code`` is a listing.
     """
 
     state: str
@@ -53,10 +54,10 @@ class Card:
         symbol, words, colour = _LOOKS[self.state]
         # Mixed with the text's own colour, it stands out from a light page and from a dark one.
         legible = f"color-mix(in srgb, {colour} 65%, currentColor)"
-        head = f'<b style="color:{legible}">{symbol} {words}</b> · {_inline(self.title)}'
+        head = f'<b style="color:{legible}">{symbol} {words}</b> · {inline(self.title)}'
         inside = [f"<div>{head}</div>"]
         inside += [
-            f'<p style="margin:.4em 0;max-width:52em">{_inline(paragraph)}</p>'
+            f'<p style="margin:.4em 0;max-width:52em">{inline(paragraph)}</p>'
             for paragraph in _paragraphs(self.text)
         ]
         if self.rows:
@@ -71,7 +72,7 @@ def _paragraphs(text: str) -> list[str]:
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
-def _inline(text: str) -> str:
+def inline(text: str) -> str:
     """HTML for text with `code` in backticks and *emphasis* in asterisks."""
     parts = re.split(r"`([^`]+)`", html.escape(text, quote=False))
     for place, part in enumerate(parts):

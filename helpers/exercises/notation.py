@@ -42,13 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.exercises import unrecognised
-from helpers.exercises.engine import (
-    Exercise,
-    FaultyExercise,
-    Mistake,
-    Prediction,
-    source_of,
-)
+from helpers.exercises.engine import Exercise, FaultyExercise, Mistake, Prediction, source_of
 from helpers.exercises.feedback import Card
 from helpers.exercises.trial import Case
 
@@ -122,9 +116,7 @@ class Exercises:
                 f"{self._place} [{name}] has the title {said['title']!r}: write it as the heading "
                 'of the prompt, as in "★★ Twice · 5 min"'
             )
-        given = {}
-        if "given" in said:
-            given["given"] = self._edited(reference, said["given"], f"{name}.given")
+        given = said.get("given")
         return {
             "title": title["title"],
             "stars": len(title["stars"]),
@@ -137,7 +129,7 @@ class Exercises:
                 self._mistake(reference, number, mistake, ways)
                 for number, mistake in enumerate(said.get("mistake", []), 1)
             ],
-            **given,
+            "given": given and self._edited(reference, given, f"{name}.given"),
         }
 
     def _mistake(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from helpers.exercises import record
 from helpers.exercises.engine import Exercise
+from helpers.exercises.feedback import inline
 
 _SYMBOLS = {"untried": "○", "tried": "◐", "right": "●"}
 _LEGEND = "● right · ◐ tried · ○ not tried yet"
@@ -47,7 +48,7 @@ class Overview:
         parts = []
         for chapter, exercises in self.rows.items():
             items = "".join(
-                f"<div>{_SYMBOLS[state]} {html.escape(title)} "
+                f"<div>{_SYMBOLS[state]} {inline(title)} "
                 f'<span style="opacity:.7">{"★" * stars}</span></div>'
                 for title, stars, state in exercises
             )

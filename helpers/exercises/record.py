@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from helpers import runtime
@@ -70,11 +69,9 @@ def _append(event: dict) -> str:
     # The leading newline ends a line that another writer left unfinished.
     line = f"\n{json.dumps(event)}\n".encode()
     try:
-        handle = os.open(path(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, line)
-        finally:
-            os.close(handle)
+        # Unbuffered, the line is one write at the end of the file.
+        with open(path(), "ab", buffering=0) as file:
+            file.write(line)
     except OSError as error:
         return f"Your progress could not be saved: {error.strerror} ({error.filename or path()})."
     return ""

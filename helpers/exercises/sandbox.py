@@ -76,13 +76,6 @@ def error_text(error: BaseException, name: str = "") -> str:
     return re.sub(r"0x[0-9a-f]+", "0x…", text)
 
 
-def _deterministic() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
-
-
 def first_line(error: BaseException) -> str:
     lines = error_text(error).strip().splitlines()
     return lines[0][:300] if lines else "(no message)"
@@ -105,37 +98,43 @@ def _without_leftovers(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Torch's usual modes inside; afterwards the reader's modes and generators as they were."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    folder, threads = os.getcwd(), torch.get_num_threads()
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    deterministic = _deterministic()
-    anomalies = torch.is_anomaly_enabled()
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     devices = range(torch.accelerator.device_count()) if accelerator else ()
     kind = accelerator.type if accelerator else "cuda"
-    empty = torch.empty
     with (
         torch.random.fork_rng(devices=devices, device_type=kind),
         torch.inference_mode(False),
         torch.enable_grad(),
         warnings.catch_warnings(),
+        contextlib.ExitStack() as afterwards,
     ):
-        try:
-            torch.set_default_dtype(torch.float32)
-            torch.empty = _without_leftovers(empty)
-            yield
-        finally:
-            torch.empty = empty
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
-            os.chdir(folder)
-            torch.set_num_threads(threads)
-            torch.set_default_dtype(dtype)
-            if torch.get_default_device() != device:
-                torch.set_default_device(device)
-            if _deterministic() != deterministic:  # setting it imports torch's compiler
-                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
-            torch.autograd.set_detect_anomaly(anomalies)
+        afterwards.callback(_set_device_and_determinism, *_device_and_determinism())
+        afterwards.callback(random.setstate, random.getstate())
+        afterwards.callback(np.random.set_state, np.random.get_state())
+        afterwards.callback(os.chdir, os.getcwd())
+        afterwards.callback(torch.set_num_threads, torch.get_num_threads())
+        afterwards.callback(torch.set_default_dtype, torch.get_default_dtype())
+        afterwards.callback(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled())
+        afterwards.callback(setattr, torch, "empty", torch.empty)
+        torch.set_default_dtype(torch.float32)
+        torch.empty = _without_leftovers(torch.empty)
+        yield
+
+
+def _device_and_determinism() -> tuple[torch.device, bool, bool]:
+    return (
+        torch.get_default_device(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+
+
+def _set_device_and_determinism(device: torch.device, deterministic: bool, warns: bool) -> None:
+    now = _device_and_determinism()
+    if now[0] != device:
+        torch.set_default_device(device)
+    if now[1:] != (deterministic, warns):  # setting it imports torch's compiler
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
 
 
 def _in_time(function: Callable[[], Any], seconds: float) -> Any:

@@ -42,7 +42,8 @@ def require(value: Any, kind: type | tuple[type, ...], name: str = "") -> Any:
     if issubclass(type(value), kind):
         return value
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    wanted = " or ".join(_TYPES.get(one, f"a {one.__name__}") for one in kinds)
+    named = {torch.nn.Module: "a module", int: "an int"}
+    wanted = " or ".join(named.get(one, f"a {one.__name__}") for one in kinds)
     place = f" for {name}" if name else ""
     said = f"{wanted} is expected{place}, {kind_of(value)} came. {remark_on(None, value)}"
     raise Shortfall(said[0].upper() + said[1:].rstrip())
@@ -101,13 +102,10 @@ def tried(
     if outcome.error is not None:
         left = [name for name in names if name not in seen]
         place = left[0] if left else names[-1] if names else case.about
-        seen[place] = Raised(_own_error(outcome.error))
+        # Python turns a StopIteration in a generator into another error.
+        cause = outcome.error.__cause__
+        seen[place] = Raised(cause if isinstance(cause, StopIteration) else outcome.error)
     return Trial(case, seen, outcome.printed, outcome.warned)
-
-
-def _own_error(error: BaseException) -> BaseException:
-    """What the answer raised: Python turns a StopIteration in a generator into another error."""
-    return error.__cause__ if isinstance(error.__cause__, StopIteration) else error
 
 
 def _observe(observe: Callable, answer: Any, case: Case, seen: dict[str, Any]) -> None:
@@ -147,7 +145,10 @@ def value_difference(
 ) -> Difference | None:
     """The first difference of an observation. A subclass of the expected error agrees with it."""
     if type(expected) is Raised or type(got) is Raised:
-        return _error_difference(expected, got)
+        both = type(expected) is type(got)
+        if both and isinstance(got.error, type(expected.error)):
+            return None
+        return Difference("error", "", _error_name(expected), _error_name(got))
     if name == ARGUMENTS:
         return _argument_difference(expected, got, roughly)
     return difference(expected, got, roughly=roughly)
@@ -183,13 +184,6 @@ def is_telling(value: Any) -> bool:
     return type(value) is float and value == value and not value.is_integer()
 
 
-def _error_difference(expected: Any, got: Any) -> Difference | None:
-    both = type(expected) is Raised and type(got) is Raised
-    if both and isinstance(got.error, type(expected.error)):
-        return None
-    return Difference("error", "", _error_name(expected), _error_name(got))
-
-
 def _error_name(seen: Any) -> str:
     if type(seen) is not Raised:
         return "no error"
@@ -205,12 +199,3 @@ def _argument_difference(expected: tuple, got: tuple, roughly: bool) -> Differen
         if found:
             return replace(found, kind="argument", where=str(position))
     return None
-
-
-_TYPES = {
-    torch.Tensor: "a Tensor",
-    torch.nn.Module: "a module",
-    int: "an int",
-    float: "a float",
-    dict: "a dict",
-}

@@ -8,8 +8,7 @@ from __future__ import annotations
 import inspect
 import platform
 import textwrap
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,8 +17,7 @@ from helpers.exercises.compare import describe
 from helpers.exercises.feedback import Card
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     exercise: str
     answer: str
     card: str
@@ -42,7 +40,7 @@ def report(chapter: str) -> Card:
     own = [entry for entry in _kept if entry.exercise.partition(".")[0] == chapter]
     title = "Answers that were not recognised"
     if not own:
-        return Card("hint", title, "There are none since this notebook was started.")
+        return Card("report", title, "There are none since this notebook was started.")
     file = runtime.scratch("reports") / f"{chapter}.txt"
     parts = [f"Python {platform.python_version()}, torch {torch.__version__}\n"]
     parts += [f"{entry.exercise}\n\n{entry.answer}\n\n{entry.card}\n" for entry in own]
@@ -50,9 +48,10 @@ def report(chapter: str) -> Card:
         file.write_text(f"\n{'-' * 72}\n".join(parts), encoding="utf-8")
     except OSError as error:
         why = f"{error.strerror} ({file})"
-        return Card("hint", title, f"The file could not be written: {why}. Free or choose a place.")
+        text = f"The file could not be written: {why}. Free or choose a place."
+        return Card("report", title, text)
     return Card(
-        "hint",
+        "report",
         title,
         f"{len(own)} of them, with what was said to each, are in this file. Read it. If you think "
         "that a verdict is wrong or says too little, send it to us; nothing is sent by itself.",

@@ -24,7 +24,8 @@ def test_the_overview_counts_and_shows():
     overview = chapters.progress()
     assert "01 Module: 1 of" in str(overview)
     assert "● What does the module list?" in str(overview)
-    assert "◐ Build" in overview._repr_html_() and "○" in overview._repr_html_()
+    assert "◐ Build <code>nn.Linear</code>" in overview._repr_html_()
+    assert "○" in overview._repr_html_()
 
 
 def test_reset_forgets_and_shows_what_is_left():

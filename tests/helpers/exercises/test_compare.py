@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from helpers.exercises.compare import Words, describe, difference, kind_of, plain
+from helpers.exercises.compare import Words, describe, difference, plain
 
 values = st.recursive(
     st.none()
@@ -60,6 +60,9 @@ def test_anything_can_be_described(value):
         ({"a": 1}, [1], "type", ""),
         ((1, 2), 3, "type", ""),
         (1.0, 1.01, "value", ""),
+        (1e6, 1e6 + 10, "value", ""),
+        (0.0, 5e-5, "value", ""),
+        (torch.ones(2), torch.ones(2) + 1e-4, "value", ""),
         (1.0, math.nan, "value", ""),
         (1, True, "type", ""),
         (True, 1, "type", ""),
@@ -85,6 +88,8 @@ def test_the_first_difference_is_named(expected, got, kind, where):
         ({"a": 1}, (1,), ("a dict", "a tuple")),
         ([1], {"a": 1}, ("a list", "a dict")),
         ("a", 3, ("a str", "an int")),
+        (1.0, nn.ReLU, ("a float", "the class ReLU")),
+        (1.0, describe, ("a float", "a function")),
         (torch.ones(2, 1), torch.ones(2), ("(2, 1)", "(2,)")),
         (torch.ones(2), torch.ones(2).int(), ("torch.float32", "torch.int32")),
         ({"a": 1}, {"b": 1}, ("['a']", "['b']")),
@@ -105,24 +110,12 @@ def test_how_far_tensors_are_apart_is_said():
 
 
 @pytest.mark.parametrize(
-    ("expected", "got", "agree"),
-    [
-        (1e6, 1e6 + 1, True),
-        (1e6, 1e6 + 10, False),
-        (0.0, 5e-6, True),
-        (0.0, 5e-5, False),
-    ],
-)
-def test_numbers_may_differ_by_a_rounding(expected, got, agree):
-    assert (difference(expected, got) is None) == agree
-
-
-@pytest.mark.parametrize(
     ("expected", "got"),
     [
         (torch.ones(2), torch.ones(2, requires_grad=True)),
         (torch.ones(2), nn.Parameter(torch.ones(2))),
         (torch.ones(2), torch.ones(2) + 1e-7),
+        (torch.ones(2).half(), torch.ones(2).half() + 9e-4),
         (torch.tensor([math.nan]), torch.tensor([math.nan])),
         (torch.ones(2, 3), torch.ones(3, 2).T),
         ((3, 4), torch.Size([3, 4])),
@@ -132,6 +125,8 @@ def test_numbers_may_differ_by_a_rounding(expected, got, agree):
         (2.0, np.float32(2.0)),
         (math.nan, math.nan),
         (0.1 + 0.2, 0.3),
+        (1e6, 1e6 + 1),
+        (0.0, 5e-6),
         (True, np.bool_(True)),
         ("a", np.str_("a")),
         ("a", type("Name", (str,), {})("a")),
@@ -167,19 +162,6 @@ def test_words_stand_for_what_is_not_there():
     )  # fmt: skip
     assert difference(Words("none"), Words("none")) is None
     assert difference(Words("none"), torch.ones(2)).kind == "type"
-
-
-def test_tensors_are_as_close_as_torch_testing_says():
-    for dtype in (torch.float16, torch.float32, torch.float64):
-        one = torch.full((3,), 2.0, dtype=dtype)
-        for step in (1e-9, 1e-6, 1e-4, 1e-2):
-            other = one + step
-            try:
-                torch.testing.assert_close(other, one)
-                close = True
-            except AssertionError:
-                close = False
-            assert (difference(one, other) is None) == close
 
 
 def _net():
@@ -238,22 +220,6 @@ def test_an_object_cannot_vouch_for_itself():
 def test_a_wrong_type_comes_with_the_next_step(expected, got, words):
     remark = difference(expected, got).remark
     assert words in remark and bool(remark) == bool(words)
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (None, "None"),
-        (3, "an int"),
-        (torch.ones(1), "a Tensor"),
-        (nn.ReLU(), "a module (ReLU)"),
-        (nn.ReLU, "the class ReLU"),
-        (describe, "a function"),
-        ({}, "a dict"),
-    ],
-)
-def test_types_are_named_as_people_do(value, words):
-    assert kind_of(value) == words
 
 
 def test_small_tensors_are_shown_and_large_ones_described():

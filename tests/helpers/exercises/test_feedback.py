@@ -7,10 +7,18 @@ from helpers.exercises.feedback import Card
 
 @pytest.mark.parametrize(
     ("state", "words"),
-    [("todo", "Not tried yet"), ("wrong", "Not yet"), ("right", "Right"), ("hint", "Hint")],
+    [
+        ("todo", "Not tried yet"),
+        ("wrong", "Not yet"),
+        ("right", "Right"),
+        ("hint", "Hint"),
+        ("solution", "A solution"),
+        ("report", "Report"),
+    ],
 )
 def test_the_state_is_said_in_words(state, words):
     card = Card(state, "A title", "Some text.")
+    assert repr(card) == str(card)
     assert words in str(card) and words in card._repr_html_()
     assert "A title" in str(card) and "A title" in card._repr_html_()
 
@@ -45,8 +53,3 @@ def test_rows_stand_aligned_beside_their_labels():
 
 def test_code_is_indented():
     assert str(Card("solution", "t", "", code="a = 1\nb = 2")).endswith("\n    a = 1\n    b = 2")
-
-
-def test_the_repr_is_the_text():
-    card = Card("right", "t", "text")
-    assert repr(card) == str(card)

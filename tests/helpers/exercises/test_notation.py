@@ -1,4 +1,7 @@
-"""A chapter's TOML file is read whole, and each fault in it is named with file and exercise."""
+"""Each fault in a chapter's TOML file is named with file and exercise.
+
+What files without fault make, ``tests.chapters.test_catalogue`` tries on all of them.
+"""
 
 import importlib.util
 import itertools
@@ -6,7 +9,7 @@ import sys
 
 import pytest
 
-from helpers.exercises.engine import FaultyExercise, source_of
+from helpers.exercises.engine import FaultyExercise
 
 CODE = """
 from helpers.exercises import Case, Exercises
@@ -58,9 +61,6 @@ title = "★ One more · 1 min"
 takeaway = "One more."
 hints = ["Add."]
 
-start = "Call it."
-given = ["one_more(x)", "one_more(x) + x"]
-
 [[Adder.mistake]]
 says = "One too many."
 code = "adds_two"
@@ -90,44 +90,6 @@ def chapter(tmp_path, monkeypatch):
         return module
 
     return load
-
-
-def test_an_exercise_has_what_code_and_toml_say(chapter):
-    double = chapter().double
-    assert double.name.endswith(".double") and double.chapter.startswith("sample_")
-    assert (double.title, double.stars, double.minutes) == ("Twice", 2, 5)
-    assert (double.takeaway, double.hints) == ("Twice is twice.", ("Add.",))
-    assert double.check(lambda x: x + x).text == "Twice is twice."
-
-
-def test_an_edit_makes_the_wrong_answer(chapter):
-    assert chapter().double.check(lambda x: x * x).text == "You square."
-
-
-def test_the_programs_given_are_not_tried_until_they_are_changed(chapter):
-    module = chapter()
-    for exercise, start in [(module.double, "Run it."), (module.Adder, "Call it.")]:
-        card = exercise.check(exercise.given())
-        assert (card.state, card.text) == ("todo", start)
-
-
-def test_the_source_of_an_edit_is_the_edited_one(chapter):
-    module = chapter()
-    assert source_of(module.double.given()) == "def double(x):\n    return 3 * x"
-    assert source_of(module.Adder.given()).endswith("return one_more(x) + x")
-
-
-def test_a_wrong_part_of_a_prediction_is_a_mistake(chapter):
-    sizes = chapter().sizes
-    assert sizes.check({"a": 1, "b": 3}).text == "You counted from 0."
-    assert sizes.check({"a": 2, "b": 3}).state == "right"
-
-
-def test_a_class_is_edited_and_names_defined_below_it_are_found(chapter):
-    adder = chapter().Adder
-    assert adder.check(lambda x: x + 1).state == "right"
-    assert adder.check(lambda x: x + 2).text == "One too many."
-    assert adder.check(lambda x: x).text == "One too few."
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -19,7 +18,7 @@ def draw():
     return random.random(), np.random.rand(), torch.rand(1).item()
 
 
-def test_what_is_returned_printed_and_warned_is_reported():
+def test_what_is_returned_printed_and_warned_is_reported_and_nothing_is_shown(capsys):
     def answer():
         print("hello")
         warnings.warn("careful", UserWarning, stacklevel=1)
@@ -28,11 +27,8 @@ def test_what_is_returned_printed_and_warned_is_reported():
     outcome = run(answer, seed=0, seconds=5)
     assert (outcome.value, outcome.error, outcome.printed) == (42, None, "hello\n")
     assert outcome.warned == ("UserWarning: careful",)
-
-
-def test_nothing_is_printed_on_the_way(capsys):
-    run(lambda: print("hello"), seed=0, seconds=5)
-    assert capsys.readouterr().out == ""
+    print("afterwards")
+    assert capsys.readouterr().out == "afterwards\n"
 
 
 def test_only_the_first_characters_of_a_flood_are_kept():
@@ -47,19 +43,6 @@ def test_every_exception_becomes_part_of_the_outcome(error):
 
     outcome = run(answer, seed=0, seconds=5)
     assert outcome.error is error and outcome.value is None
-
-
-def test_an_interrupt_passes_through():
-    def answer():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(answer, seed=0, seconds=5)
-
-
-def test_the_same_seed_draws_the_same_numbers():
-    first, again, other = (run(draw, seed=seed, seconds=5).value for seed in (1, 1, 2))
-    assert first == again != other
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="the platform has no alarm signal")
@@ -125,11 +108,6 @@ def test_an_answer_that_catches_the_first_stop_is_stopped_again(limited):
     assert isinstance(limited(stubborn, 0.1).error, TookTooLong)
 
 
-def test_an_answer_in_time_is_not_stopped_and_nothing_is_raised_later(limited):
-    assert limited(lambda: 7, 0.05).value == 7
-    time.sleep(0.4)
-
-
 def test_answers_that_end_at_their_limit_leave_no_alarm_behind(limited):
     """The stop may come at any instruction, the last ones of the run included."""
 
@@ -144,32 +122,6 @@ def test_answers_that_end_at_their_limit_leave_no_alarm_behind(limited):
     time.sleep(0.4)
 
 
-def test_the_readers_random_state_and_settings_come_back():
-    random.seed(1)
-    np.random.seed(2)
-    torch.manual_seed(3)
-    wanted = draw()
-    random.seed(1)
-    np.random.seed(2)
-    torch.manual_seed(3)
-    with undisturbed():
-        run(draw, seed=9, seconds=5)
-        torch.set_grad_enabled(False)
-        torch.set_default_dtype(torch.float64)
-    assert draw() == wanted
-    assert torch.is_grad_enabled() and torch.get_default_dtype() is torch.float32
-
-
-def test_they_come_back_after_an_error_too():
-    torch.manual_seed(3)
-    wanted = torch.rand(1)
-    torch.manual_seed(3)
-    with pytest.raises(ValueError, match="on purpose"), undisturbed():
-        torch.rand(5)
-        raise ValueError("on purpose")
-    assert torch.equal(torch.rand(1), wanted)
-
-
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_gradients_are_on_inside_and_as_before_outside(mode):
     with mode():
@@ -179,18 +131,10 @@ def test_gradients_are_on_inside_and_as_before_outside(mode):
         assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
 
 
-def test_the_default_dtype_is_float32_inside_and_as_before_outside():
-    torch.set_default_dtype(torch.float64)
-    try:
-        with undisturbed():
-            assert torch.ones(1).dtype is torch.float32
-        assert torch.ones(1).dtype is torch.float64
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
 def modes():
     return {
+        "gradients": torch.is_grad_enabled(),
+        "dtype": torch.get_default_dtype(),
         "folder": os.getcwd(),
         "threads": torch.get_num_threads(),
         "device": torch.get_default_device(),
@@ -201,18 +145,31 @@ def modes():
     }
 
 
-def test_what_an_answer_switches_is_switched_back(tmp_path):
-    before = modes()
-    with undisturbed():
-        os.chdir(tmp_path)
-        torch.set_num_threads(before["threads"] + 1)
-        torch.set_default_device("meta")
-        torch.use_deterministic_algorithms(True)
-        torch.autograd.set_detect_anomaly(True)
-        warnings.simplefilter("ignore")
-        switched = modes()
-    assert not any(before[name] == switched[name] for name in before)
-    assert modes() == before
+def test_what_an_answer_switches_and_draws_comes_back_even_after_an_error(tmp_path):
+    run(draw, seed=3, seconds=5)
+    wanted = draw()
+    run(draw, seed=3, seconds=5)
+    torch.set_default_dtype(torch.float64)
+    try:
+        before = modes()
+        with pytest.raises(ValueError, match="on purpose"), undisturbed():
+            assert torch.get_default_dtype() is torch.float32
+            torch.set_grad_enabled(False)
+            os.chdir(tmp_path)
+            torch.set_num_threads(before["threads"] + 1)
+            torch.set_default_device("meta")
+            torch.use_deterministic_algorithms(True)
+            torch.autograd.set_detect_anomaly(True)
+            warnings.simplefilter("ignore")
+            switched = modes()
+            torch.set_default_device("cpu")
+            run(draw, seed=9, seconds=5)
+            raise ValueError("on purpose")
+        assert not any(before[name] == switched[name] for name in before)
+        assert modes() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert draw() == wanted
 
 
 def test_what_nobody_has_switched_is_not_set_again(monkeypatch):
@@ -222,9 +179,3 @@ def test_what_nobody_has_switched_is_not_set_again(monkeypatch):
     with undisturbed():
         pass
     assert not calls
-
-
-def test_the_standard_output_is_the_same_afterwards():
-    before = sys.stdout
-    run(lambda: print("x"), seed=0, seconds=5)
-    assert sys.stdout is before

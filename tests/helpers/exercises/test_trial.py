@@ -151,7 +151,7 @@ def test_an_error_comes_with_the_demand_that_it_prevents():
 
     card = two_demands().check(fails)
     assert "`IndexError: list index out of range`" in card.text
-    assert card.text.endswith("This was tried: Negative numbers are, too.")
+    assert card.text.endswith("Asked for is: Negative numbers are, too.")
 
 
 def test_a_demand_that_is_met_or_not_shows_no_values():

@@ -38,6 +38,7 @@ def test_right_and_recognised_answers_are_not_kept():
     for answer in (double, squares, ...):
         made().check(answer)
     card = unrecognised.report("chapter")
+    assert card.state == "report"
     assert card.text == "There are none since this notebook was started." and not card.rows
 
 
