@@ -27,11 +27,16 @@ class Mutant(NamedTuple):
 def mutants(source: str) -> list[Mutant]:
     """All single-place changes of a source with one function or class in it.
 
-    Changes that give the same program are one; annotations, docstrings and texts of errors stay.
+    Changes that give the same program are one; annotations, docstrings and texts of errors stay,
+    and so does ``strict`` of ``zip``: what a right answer zips is of one length.
     """
     tree = ast.parse(source)
+    zips = [node for node in ast.walk(tree) if _is_zip(node)]
+    kept = {id(part) for call in zips for word in call.keywords for part in ast.walk(word)}
     seen, found, counts = {ast.dump(tree)}, [], {}
     for place, node in enumerate(ast.walk(tree)):
+        if id(node) in kept:
+            continue
         for number, _ in enumerate(_changes(node)):
             changed = copy.deepcopy(tree)
             target = _at(changed, place)
@@ -152,8 +157,12 @@ def _changes(node: ast.AST) -> Iterator:
     yield from _unwrapped(node)
 
 
+def _is_zip(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "zip"
+
+
 def _changes_of_call(node: ast.Call) -> Iterator:
-    for place in range(len(node.keywords)):
+    for place in range(0 if _is_zip(node) else len(node.keywords)):
         yield lambda place=place: node.keywords.pop(place) and None
     for place in range(len(node.args) - 1):
         yield lambda place=place: node.args.__setitem__(

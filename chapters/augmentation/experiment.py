@@ -1,8 +1,7 @@
 """Does augmentation help? The same small network with each method, over several seeds.
 
 ``python -m chapters.augmentation.experiment`` runs the whole protocol and writes ``results.json``
-beside this file; ``--methods`` computes some of its rows and keeps the others; ``--help`` lists the
-options. The protocol:
+beside this file; ``--help`` lists its options. The protocol:
 
 1. 200 digits to train on, 449 to choose by, 450 to test on. All are 16 × 16.
 2. A seed decides which 200 digits these are, the first weights, the batches and the random numbers
@@ -31,7 +30,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -517,56 +516,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, default in asdict(FULL).items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"(default {default})")
     parser.add_argument("--processes", type=int, default=2, help="at the same time (default 2)")
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        choices=METHODS,
-        metavar="NAME",
-        help=f"rows to compute; the others are kept as they are in the file (default all: "
-        f"{', '.join(METHODS)})",
-    )
     parser.add_argument("--out", type=Path, default=SHIPPED, help="(default results.json here)")
     options = parser.parse_args(arguments)
     if options.seeds < 2:
         parser.error(f"--seeds is {options.seeds}: a spread needs at least 2")
     size = Size(options.train, options.steps, options.width)
+    print(f"{size}, {options.seeds} seeds", flush=True)
+    work, parts = functools.partial(measured, seeds=options.seeds, size=size), {}
+    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
+        for name, part in zip(METHODS, pool.map(work, METHODS), strict=True):
+            parts[name] = part
+            print(f"{name}: {part['seconds']} s", flush=True)
     said = {
         "command": f"python -m chapters.augmentation.experiment --seeds {options.seeds}",
         "seeds": options.seeds,
         "size": asdict(size),
         "columns": [*COLUMNS],
-        "methods": {},
+        "methods": parts,
     }
-    if options.methods:
-        said["methods"] = _kept(said, options.out, parser)
-    print(f"{size}, {options.seeds} seeds", flush=True)
-    work = functools.partial(measured, seeds=options.seeds, size=size)
-    names = options.methods or [*METHODS]
-    with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
-        started = {pool.submit(work, name): name for name in names}
-        for future in as_completed(started):
-            name, part = started[future], future.result()
-            said["methods"][name] = part
-            _write(said, options.out)  # what is finished stays if the rest is stopped
-            print(f"{name}: {part['seconds']} s", flush=True)
+    options.out.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
     print(f"\n{table(shipped(options.out)[1])}\n\n* beyond three standard errors")
-
-
-def _kept(said: dict, path: Path, parser: argparse.ArgumentParser) -> dict:
-    """The rows of an earlier run of the same protocol."""
-    if not path.exists():
-        parser.error(f"--methods keeps the other rows of {path}, and there is no such file")
-    before = json.loads(path.read_text("utf-8"))
-    for key in ("seeds", "size", "columns"):
-        if before[key] != said[key]:
-            parser.error(f"{path} has other {key} ({before[key]}): its rows can't be kept")
-    return before["methods"]
-
-
-def _write(said: dict, path: Path) -> None:
-    """The rows so far, in the order of ``METHODS``."""
-    rows = {name: said["methods"][name] for name in METHODS if name in said["methods"]}
-    path.write_text(json.dumps({**said, "methods": rows}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -278,14 +278,14 @@ def glyphs() -> Float[Tensor, "characters faces glyph glyph"]:
     """
     known = set.intersection(*(set(FT2Font(file).get_charmap()) for file in _font_files()))
     letters = (chr(code) for code in sorted(known) if code < 0x500)
-    kept, directions = [], []
-    for shapes in drawn("".join(c for c in letters if unicodedata.category(c)[0] in "LN")):
-        direction = F.normalize(shapes.flatten(1))
-        alike = [(direction * other).sum(dim=1).mean() for other in directions]
-        if max(alike, default=0) < 0.85:
-            kept.append(shapes)
-            directions.append(direction)
-    return torch.stack(kept)
+    shapes = drawn("".join(c for c in letters if unicodedata.category(c)[0] in "LN"))
+    directions = F.normalize(shapes.flatten(2), dim=2)
+    alike = torch.einsum("afp,bfp->ab", directions, directions) / shapes.shape[1]
+    kept: list[int] = []
+    for number, cosines in enumerate(alike):
+        if not kept or cosines[kept].max() < 0.85:
+            kept.append(number)
+    return shapes[kept]
 
 
 def drawn(characters: str) -> Float[Tensor, "characters faces glyph glyph"]:
@@ -545,6 +545,34 @@ def table(said: dict, results: Mapping[str, Results]) -> str:
                 )
             )
             lines.append(f"{name:16}{setting:15}" + "".join(f"{cell:>38}" for cell in cells))
+    return "\n".join(lines)
+
+
+def differences(results: Mapping[str, Results], column: int) -> str:
+    """Margin head less rival in every task, seed by seed: mean ± standard error, * above three."""
+    lines = [" " * 16 + "".join(f"{task:>17}" for task in results)]
+    for name in filter(has_margin, SETTINGS):
+        line = f"{name:16}"
+        for heads in results.values():
+            gap = heads[name][:, column] - heads[rival(name)][:, column]
+            mean, error = gap.mean(), standard_error(gap)
+            star = "*" if mean.abs() > 3 * error else " "
+            line += f"{f'{mean:+.2f} ± {error:.2f}{star}':>17}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def levels(results: Mapping[str, Results]) -> str:
+    """Equal error rate and FAR on classes that were not trained on: lowest and highest head."""
+    lines = []
+    for task, heads in results.items():
+        means = torch.stack([heads[name].mean(dim=0) for name in SETTINGS])
+        for column, name in enumerate(columns(task)):
+            if not name.startswith("known") and MEASURES[1] not in name:
+                low, high = means[:, column].aminmax()
+                pixels = heads["pixels"][:, column].mean()
+                spread = f"{low:4.1f} to {high:4.1f} %, pixels {pixels:4.1f} %"
+                lines.append(f"{task:15} {name:37} {spread}")
     return "\n".join(lines)
 
 

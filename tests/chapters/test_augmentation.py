@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from chapters.augmentation import exercises as ex
-from tests.chapters.answers.augmentation import WRONG
+from tests.chapters import answers
 
 
 def on_stream(answer, seed):
@@ -30,7 +30,6 @@ def test_a_mistake_is_recognised_for_all_draws(mistake):
     assert ex.cutmix.check(on_stream(ex.cutmix.answer_of(mistake.make), 5)).text == mistake.says
 
 
-@pytest.mark.parametrize("wrong", WRONG["cutmix"], ids=lambda wrong: wrong[0].__name__)
-def test_a_wrong_cutmix_is_wrong_for_all_draws(wrong):
-    answer, says = wrong
+@pytest.mark.parametrize(("_", "answer", "says"), list(answers.wrong("augmentation.cutmix")))
+def test_a_wrong_cutmix_is_wrong_for_all_draws(_, answer, says):
     assert says in ex.cutmix.check(on_stream(answer, 7)).text

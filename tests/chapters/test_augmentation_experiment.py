@@ -1,6 +1,6 @@
 """The experiment compares like with like, and its command tells what it found."""
 
-import json
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.pyplot as plt
 import pytest
@@ -8,8 +8,6 @@ import torch
 from torch.nn import functional as F
 
 from chapters.augmentation import experiment
-from tests.chapters.pools import InThisProcess
-from tools import augmentation_speed
 
 TINY = experiment.Size(train=20, steps=2, width=2)
 SMALL = ("--train", "20", "--steps", "3", "--width", "2")
@@ -153,7 +151,7 @@ def test_the_figure_and_the_table_tell_what_stands_out():
 
 def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "METHODS", {"none": (experiment.none, (0.0,))})
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     experiment.main(["--seeds", "2", *SMALL, "--out", str(tmp_path / "results.json")])
     printed = capsys.readouterr().out
     said, results = experiment.shipped(tmp_path / "results.json")
@@ -162,38 +160,6 @@ def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path,
     assert len(row["too sure"]) == 2
     assert results["none"].shape == (2, len(experiment.COLUMNS))
     assert experiment.table(results) in printed
-
-
-def test_the_command_computes_some_rows_and_keeps_the_others(tmp_path, monkeypatch):
-    names = ("none", "label smoothing", "MixUp")
-    few = {name: experiment.METHODS[name] for name in names}
-    monkeypatch.setattr(experiment, "METHODS", few)
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
-    out = tmp_path / "results.json"
-    command = ["--seeds", "2", *SMALL, "--out", str(out)]
-    experiment.main(command)
-    before, _ = experiment.shipped(out)
-    monkeypatch.setitem(before["methods"]["none"], "date", "2020-02-02")
-    monkeypatch.setitem(before["methods"]["MixUp"], "date", "2020-02-02")
-    out.write_text(json.dumps(before))
-    experiment.main([*command, "--methods", "MixUp", "label smoothing"])
-    after, _ = experiment.shipped(out)
-    assert tuple(after["methods"]) == names
-    assert after["methods"]["none"] == before["methods"]["none"]
-    assert after["methods"]["MixUp"]["date"] != "2020-02-02"
-
-
-def test_rows_of_another_protocol_are_not_kept(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
-    out = tmp_path / "results.json"
-    command = ["--seeds", "2", *SMALL, "--methods", "none", "--out", str(out)]
-    with pytest.raises(SystemExit):
-        experiment.main(command)
-    assert "there is no such file" in capsys.readouterr().err
-    out.write_text(json.dumps({"seeds": 3, "size": {}, "columns": [], "methods": {}}))
-    with pytest.raises(SystemExit):
-        experiment.main(command)
-    assert "has other seeds (3)" in capsys.readouterr().err
 
 
 def test_too_sure_is_confidence_less_accuracy(batch):
@@ -234,34 +200,3 @@ def test_the_command_asks_for_a_spread(capsys):
     with pytest.raises(SystemExit):
         experiment.main(["--seeds", "1"])
     assert "a spread needs at least 2" in capsys.readouterr().err
-
-
-def test_every_way_that_is_timed_does_its_work():
-    torch.manual_seed(0)
-    images, labels = torch.rand(6, 3, 12, 12), torch.randint(10, (6,))
-    for name, some in augmentation_speed.ways(images, labels).items():
-        for way in some:
-            made = way()
-            x = made[0] if isinstance(made, tuple) else made
-            assert x.shape == images.shape and not torch.equal(x, images), name
-
-
-def test_the_command_prints_a_time_for_each_method(monkeypatch, capsys):
-    monkeypatch.setattr(augmentation_speed, "SLICE", 1e-4)
-    monkeypatch.setattr(augmentation_speed, "SHAPES", ((4, 3, 12, 12),))
-    augmentation_speed.main([])
-    lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split()[1] for line in lines] == ["MixUp", "CutMix", "Cutout", "AugMix"]
-
-
-def test_times_are_those_of_the_ways(monkeypatch):
-    monkeypatch.setattr(augmentation_speed, "SLICE", 0.002)
-    work = torch.rand(300, 300)
-
-    def slow():
-        for _ in range(20):
-            work @ work
-
-    ways = augmentation_speed.Ways(lambda: work @ work, slow, lambda: None)
-    quick, slowest, idle = augmentation_speed.measure(ways, rounds=3)
-    assert idle < quick < slowest

@@ -1,6 +1,7 @@
 """The experiment of chapter 08 compares like with like, and its command tells what it found."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib.pyplot as plt
 import pytest
@@ -9,7 +10,6 @@ from torch.nn import functional as F
 
 from chapters.margin_losses import experiment
 from helpers import data, margins
-from tests.chapters.pools import InThisProcess
 
 TINY = experiment.Size(steps=3, width=4)
 HEADS = [*experiment.SETTINGS]
@@ -199,7 +199,9 @@ def test_the_setting_with_the_lowest_error_in_validation_is_chosen():
 
 def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "TASKS", {"7 digits": experiment.digits_task})
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    few = {name: settings[:2] for name, settings in experiment.SETTINGS.items()}
+    monkeypatch.setattr(experiment, "SETTINGS", few)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     out = tmp_path / "results.json"
     experiment.main(["--seeds", "2", "--steps", "3", "--width", "4", "--out", str(out)])
     said, results = experiment.shipped(out)
@@ -218,7 +220,7 @@ def test_one_task_is_run_anew_and_the_others_stay(capsys, tmp_path, monkeypatch)
     tasks = {"7 digits": experiment.digits_task, "10 characters": None}
     monkeypatch.setattr(experiment, "TASKS", tasks)
     monkeypatch.setattr(experiment, "SETTINGS", {"cosine": experiment.SETTINGS["cosine"][:2]})
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", InThisProcess)
+    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     out = tmp_path / "results.json"
     kept = {"cosine": {"scale": 3.0, "columns": [[1.0, 2.0, 3.0, 4.0]] * 2}}
     size = {"steps": 3, "width": 4}
@@ -252,3 +254,20 @@ def test_the_command_asks_for_a_spread(capsys):
     with pytest.raises(SystemExit):
         experiment.main(["--seeds", "1"])
     assert "a spread needs at least 2" in capsys.readouterr().err
+
+
+def test_a_star_is_a_difference_above_three_standard_errors():
+    noise = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]])  # standard error 0.58
+    heads = {name: torch.zeros(4, 1) for name in experiment.SETTINGS}
+    heads |= {"CosFace": noise + 1.7, "ArcFace": noise - 1.8}
+    _, cosface, arcface, *rising = experiment.differences({"task": heads}, 0).splitlines()
+    assert cosface.split() == ["CosFace", "+1.70", "±", "0.58"]
+    assert arcface.split() == ["ArcFace", "-1.80", "±", "0.58*"]
+    assert not any("*" in line for line in rising)
+
+
+def test_levels_are_of_classes_that_were_not_trained_on():
+    _, results = experiment.shipped()
+    lines = experiment.levels(results).splitlines()
+    assert len(lines) == 8 and not any(": TAR" in line or " known:" in line for line in lines)
+    assert lines[0].split()[-7:] == ["32.6", "to", "34.4", "%,", "pixels", "22.2", "%"]

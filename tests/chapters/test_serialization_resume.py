@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
 
 from tests.notebooks.cells import NOTEBOOKS, read
-from tools.run import clean_environment
 
 CELLS = (
     *("imports", "digits", "new-net", "shuffled-batches"),
@@ -28,22 +23,11 @@ assert not checkpoint.differences(torch.load("true.pt"), torch.load("resumed.pt"
 """
 
 
-def test_a_new_process_goes_on_to_the_bit(tmp_path):
+def test_a_new_process_goes_on_to_the_bit(tmp_path, run_in_new_process):
     cells = {cell.id: cell.source for cell in read(NOTEBOOKS / "05_serialization.ipynb").cells}
     definitions = "\n\n".join(cells[name] for name in CELLS)
     for end in (TRUE, RESUMED):
-        _run(f"{definitions}\n{end}", tmp_path)
+        ended = run_in_new_process(f"{definitions}\n{end}", tmp_path)
+        assert ended.code == 0, ended.printed
     losses = torch.load(tmp_path / "resumed.pt")["losses"]
     assert len(losses) == 50 and losses[-1] < losses[0]
-
-
-def _run(program: str, folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=folder,
-        env=clean_environment(MPLBACKEND="agg", TUTORIAL_SCRATCH=str(folder)),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -2,8 +2,9 @@
 
 Each chapter's module has ``RIGHT``, which maps the name of an exercise to answers that keep every
 sentence of its prompt, and ``WRONG``, which maps it to pairs of an answer that breaks one and a
-piece of what is said of it. The TOML file beside it lists changes of right answers that are right
-too (``tests.mutants``): a table for each answer, with the change and the reason.
+piece of what is said of it. In place of the answer, an edit of the solution may stand: old, new, …
+The TOML file beside it lists changes of right answers that are right too (``tests.mutants``): a
+table for each answer, with the change and the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from chapters import CHAPTERS
+import chapters
 from helpers.exercises import Exercise
 from helpers.exercises.engine import source_of
 from helpers.exercises.notation import compiled
@@ -28,7 +29,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-NAMES = [chapter.name for chapter in CHAPTERS]
+CATALOGUE = chapters.catalogue()
+NAMES = [chapter.name for chapter in chapters.CHAPTERS]
 
 
 @functools.cache
@@ -43,14 +45,22 @@ def equivalents(chapter: str) -> dict[str, dict[str, str]]:
     return tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
-def listed(kind: str) -> Iterator[Any]:
-    """Parameters of a test: the name of an exercise and an answer of ``RIGHT`` or ``WRONG``."""
+def right() -> Iterator[Any]:
+    """Parameters of a test: the name of an exercise and an answer of ``RIGHT``."""
     for chapter in NAMES:
-        for exercise, given in getattr(of_chapter(chapter), kind).items():
+        for exercise, given in of_chapter(chapter).RIGHT.items():
             for number, answer in enumerate(given):
-                told = getattr(answer, "__name__", number)
-                name = f"{chapter}.{exercise}"
+                name, told = f"{chapter}.{exercise}", getattr(answer, "__name__", number)
                 yield pytest.param(name, answer, id=f"{name}-{told}")
+
+
+def wrong(*names: str) -> Iterator[Any]:
+    """Parameters of a test: the name of an exercise, an answer of ``WRONG`` and what is said."""
+    for name in names:
+        chapter, exercise = name.split(".")
+        for *answer, says in of_chapter(chapter).WRONG.get(exercise, []):
+            made = answer[0] if len(answer) == 1 else edited(CATALOGUE[name], *answer)
+            yield pytest.param(name, made, says, id=f"{name}-{says}")
 
 
 def edited(exercise: Exercise, *pairs: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 from bisect import bisect_right
 
 import numpy as np
@@ -101,9 +100,7 @@ def share_by_counting(stream, info):
 
 
 def steps_with_a_new_iterator(dataset, steps=200, batch_size=32):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    model, optimizer = model_and_optimizer()
     loader = DataLoader(dataset, batch_size=batch_size, shuffle=True)
     iterator, losses = iter(loader), []
     for _ in range(steps):
@@ -348,72 +345,30 @@ def steps_with_a_closure(dataset, steps=200, batch_size=32):
 
 def steps_over_the_end(dataset, steps=200, batch_size=32):
     """Every batch is full: one that begins in an epoch ends in the next."""
-    model, optimizer = model_and_optimizer()
     numbers = itertools.chain.from_iterable(
         torch.randperm(len(dataset)).tolist() for _ in itertools.count()
     )
-    losses = []
-    for _ in range(steps):
-        images, labels = default_collate([dataset[next(numbers)] for _ in range(batch_size)])
-        loss = nn.functional.cross_entropy(model(images), labels)
-        model.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return model, losses
+    samples = (dataset[number] for number in numbers)
+    batches = (list(itertools.islice(samples, batch_size)) for _ in range(steps))
+    return trained_on(map(default_collate, batches))
 
 
 def steps_of_a_plan(dataset, steps=200, batch_size=32):
     """One loader with a batch sampler of exactly as many batches, and a look at the data after."""
-    model, optimizer = model_and_optimizer()
     starts = range(0, len(dataset), batch_size)
     plan = [
         range(start, min(start + batch_size, len(dataset)))
         for start in itertools.islice(itertools.cycle(starts), steps)
     ]
-    loss_fn, losses = nn.CrossEntropyLoss(), []
-    for images, labels in DataLoader(dataset, batch_sampler=plan):
-        optimizer.zero_grad()
-        loss = loss_fn(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(np.float32(loss.item()))
+    model, losses = trained_on(DataLoader(dataset, batch_sampler=plan))
     with torch.no_grad():
         model(dataset[0][0][None])
-    return model, losses
+    return model, list(map(np.float32, losses))
 
-
-EPOCHS = {
-    "epoch_1 == epoch_2": False,
-    "a second run() gives the same two epochs": True,
-    "next(iter(loader)) gives the same batch twice": False,
-    "len(loader)": 3,
-}
-COLLATED = {
-    "type(batch)": "dict",
-    "image shape": (2, 1, 8, 8),
-    "score dtype": "torch.float64",
-    "type of pair": "list",
-}
 
 RIGHT = {
-    "Windows": [
-        WindowsByCounts,
-        UnfoldedWindows,
-        WindowsCountedWhileWalking,
-        windows_in_a_list,
-    ],
-    "epochs": [
-        EPOCHS,
-        {name: np.bool_(value) for name, value in EPOCHS.items()} | {"len(loader)": 3.0},
-        {name: torch.tensor(value) for name, value in EPOCHS.items()},
-    ],
+    "Windows": [WindowsByCounts, UnfoldedWindows, WindowsCountedWhileWalking, windows_in_a_list],
     "LengthBatches": [LongestFirst, BatchesOfNumPy, BatchesByRandomSampler, ShortBatchAnywhere],
-    "collated": [
-        COLLATED,
-        COLLATED | {"image shape": [2, 1, 8, 8]},
-        COLLATED | {"image shape": torch.Size([2, 1, 8, 8])},
-    ],
     "pad": [written_into_zeros, each_filled_and_stacked, scattered_in_a_row, lists_and_numpy],
     "make_loaders": [
         augmented_in_collate_fn,
@@ -429,17 +384,6 @@ RIGHT = {
         steps_of_a_plan,
     ],
 }
-
-
-class WindowsOfNumbers(WindowsByCounts):
-    def __getitem__(self, i):
-        window, following = super().__getitem__(i)
-        return window, following.item()
-
-
-class WindowsWithoutAnEnd(WindowsByCounts):
-    def __getitem__(self, i):
-        return super().__getitem__(i % len(self))
 
 
 class OneEpoch(Sampler):
@@ -458,100 +402,19 @@ class OneEpoch(Sampler):
         return self.it
 
 
-class BatchesOfLengths(LongestFirst):
-    def __init__(self, lengths, batch_size, generator):
-        super().__init__(lengths, batch_size, generator)
-        self.lengths = lengths
-
-    def __iter__(self):
-        for batch in super().__iter__():
-            yield [self.lengths[i] for i in batch]
-
-
-class BatchesAsTensors(LongestFirst):
-    def __iter__(self):
-        return map(torch.tensor, super().__iter__())
-
-
 class OneDirectionOrTheOther(LongestFirst):
     def __iter__(self):
         pieces = [piece.tolist() for piece in self.pieces]
         yield from pieces[:: 1 - 2 * int(torch.randint(2, (), generator=self.generator))]
 
 
-class SeededByTheSeed(LongestFirst):
-    """It looks up how the generator was seeded, and draws from another."""
-
-    def __init__(self, lengths, batch_size, generator):
-        super().__init__(
-            lengths, batch_size, torch.Generator().manual_seed(generator.initial_seed())
-        )
-
-
-def without_empty_samples(samples):
-    return written_into_zeros([sample for sample in samples if len(sample[0])])
-
-
-def mask_of_a_number_for_padding(samples, number=-1):
+def mask_of_a_number_for_padding(samples):
+    number = torch.iinfo(torch.int64).min
     codes, labels = zip(*samples, strict=True)
     padded = pad_sequence(codes, batch_first=True, padding_value=number)
     mask = padded != number
     codes, lengths = padded.masked_fill(~mask, 0), mask.sum(1)
     return {"codes": codes, "lengths": lengths, "mask": mask, "labels": torch.tensor(labels)}
-
-
-def mask_of_the_smallest_number(samples):
-    return mask_of_a_number_for_padding(samples, torch.iinfo(torch.int64).min)
-
-
-def time_first(samples):
-    codes, labels = zip(*samples, strict=True)
-    lengths = torch.tensor([len(one) for one in codes])
-    mask = torch.arange(max(lengths))[:, None] < lengths
-    labels = torch.tensor(labels)
-    return {"codes": pad_sequence(codes), "lengths": lengths, "mask": mask, "labels": labels}
-
-
-def split_by(shares, replacement=False):
-    def make_loaders(images, labels, augment, batch_size=32, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-        everything = TensorDataset(images, labels)
-        train, test = random_split(everything, shares, generator=generator)
-
-        def augmented(samples):
-            return default_collate([(augment(image), label) for image, label in samples])
-
-        order = RandomSampler(train, replacement=replacement)
-        loader = DataLoader(train, batch_size, sampler=order, collate_fn=augmented)
-        return loader, DataLoader(test, batch_size)
-
-    return make_loaders
-
-
-def both_halves_augmented(images, labels, augment, batch_size=32, seed=0):
-    class Images(Dataset):
-        transform = None
-
-        def __len__(self):
-            return len(images)
-
-        def __getitem__(self, i):
-            image = images[i]
-            return (self.transform(image) if self.transform else image), labels[i]
-
-    generator = torch.Generator().manual_seed(seed)
-    dataset = Images()
-    train, test = random_split(dataset, [0.75, 0.25], generator=generator)
-    train.dataset.transform = augment
-    train_loader = DataLoader(train, batch_size, shuffle=True, drop_last=True, generator=generator)
-    return train_loader, DataLoader(test, batch_size)
-
-
-def augmented_once(images, labels, augment, batch_size=32, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    train, test = random_split(TensorDataset(images, labels), [0.75, 0.25], generator=generator)
-    changed = [(augment(image), label) for image, label in train]
-    return DataLoader(changed, batch_size, shuffle=True), DataLoader(test, batch_size)
 
 
 def one_noise_for_a_batch(images, labels, augment, batch_size=32, seed=0):
@@ -576,22 +439,6 @@ def rounds_of_all_workers(stream, info):
             yield group[info.id]
 
 
-def returns_the_stream_from_a_generator(stream, info):
-    if info is None:
-        return stream
-    for i, sample in enumerate(stream):
-        if i % info.num_workers == info.id:
-            yield sample
-
-
-def all_to_the_first(stream, info):
-    return stream if info is None or info.id == 0 else []
-
-
-def share_by_value(stream, info):
-    return stream if info is None else (s for s in stream if hash(s) % info.num_workers == info.id)
-
-
 def trained_on(batches):
     """Some batches, in a loop that is right."""
     model, optimizer = model_and_optimizer()
@@ -605,84 +452,81 @@ def trained_on(batches):
     return model, losses
 
 
-def endless(loader):
-    while True:
-        yield from loader
-
-
-def skips_the_small_one(dataset, steps=200, batch_size=32):
-    full = (b for b in endless(DataLoader(dataset, batch_size)) if len(b[0]) == batch_size)
-    return trained_on(itertools.islice(full, steps))
-
-
-def draws_from_a_list(dataset, steps=200, batch_size=32):
-    batches = list(DataLoader(dataset, batch_size))
-    return trained_on(random.choice(batches) for _ in range(steps))
-
-
-def always_32(dataset, steps=200, batch_size=32):
-    return trained_on(itertools.islice(endless(DataLoader(dataset, 32)), steps))
-
-
-def running_mean(dataset, steps=200, batch_size=32):
-    model, losses = steps_with_a_new_iterator(dataset, steps, batch_size)
-    return model, (np.cumsum(losses) / np.arange(1, steps + 1)).tolist()
-
-
-def gradients_add_up(dataset, steps=200, batch_size=32):
-    model, optimizer = model_and_optimizer()
-    losses = []
-    for images, labels in itertools.islice(endless(DataLoader(dataset, batch_size)), steps):
-        loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return model, losses
-
-
 WRONG = {
     "Windows": [
-        (WindowsOfNumbers, "A Tensor is expected for what follows a window, a float came"),
-        (WindowsWithoutAnEnd, "raises `IndexError`"),
+        (
+            "recording[start + self.width]",
+            "recording[start + self.width].item()",
+            "A Tensor is expected for what follows a window, a float came",
+        ),
+        ("self.starts[i]", "self.starts[i % len(self)]", "raises `IndexError`"),
     ],
-    "epochs": [(EPOCHS | {"len(loader)": 2.5}, "a whole number")],
     "LengthBatches": [
         (OneEpoch, "Each index comes once an epoch"),
-        (BatchesOfLengths, "Your batches hold lengths"),
-        (BatchesAsTensors, "A list or a tuple is expected for a batch, a Tensor came"),
+        (
+            "yield self.batches[place]",
+            "yield torch.tensor(self.batches[place])",
+            "A list or a tuple is expected for a batch, a Tensor came",
+        ),
         (OneDirectionOrTheOther, "every order comes up"),
-        (SeededByTheSeed, "drawn from `generator`"),
-    ],
-    "collated": [
-        (COLLATED | {"score dtype": "float64"}, "the whole name"),
-        (COLLATED | {"score dtype": "torch.double"}, "the right dtype under its other name"),
-        (COLLATED | {"type(batch)": "<class 'dict'>"}, "its name alone: `dict`"),
-        (COLLATED | {"type of pair": "<class 'list'>"}, "its name alone: `list`"),
+        (
+            "= generator",
+            "= torch.Generator().manual_seed(generator.initial_seed())",
+            "drawn from `generator`",
+        ),
     ],
     "pad": [
-        (without_empty_samples, "a row for each sample"),
-        (time_first, "`(longest, batch)`"),
+        (
+            "*samples,",
+            "*[sample for sample in samples if len(sample[0])],",
+            "a row for each sample",
+        ),
         (mask_of_a_number_for_padding, "its own codes first"),
-        (mask_of_the_smallest_number, "its own codes first"),
     ],
     "make_loaders": [
-        (split_by([0.8, 0.2]), "Three quarters"),
-        (split_by([0.75, 0.25], replacement=True), "each sample comes once"),
-        (both_halves_augmented, "both parts of a split look into the *same* one"),
-        (augmented_once, "no image is augmented once for all epochs"),
+        ("[0.75, 0.25]", "[0.8, 0.2]", "Three quarters"),
+        (
+            "shuffle=True, generator=generator",
+            "sampler=torch.utils.data.RandomSampler(augmented, replacement=True)",
+            "each sample comes once",
+        ),
+        (
+            "DataLoader(augmented,",
+            "DataLoader(list(augmented),",
+            "no image is augmented once for all epochs",
+        ),
         (one_noise_for_a_batch, "a new change for each image"),
     ],
     "my_share": [
         (rounds_of_all_workers, "no later sample has been read"),
-        (returns_the_stream_from_a_generator, "`yield from stream` gives them all"),
-        (all_to_the_first, "about equal shares"),
-        (share_by_value, "whatever they are"),
+        (
+            "islice(stream, info.id, None, info.num_workers)",
+            "[] if info.id else stream",
+            "about equal shares",
+        ),
+        (
+            "islice(stream, info.id, None, info.num_workers)",
+            "(s for s in stream if hash(s) % info.num_workers == info.id)",
+            "whatever they are",
+        ),
     ],
     "train_steps": [
-        (skips_the_small_one, "The last samples are never seen"),
-        (draws_from_a_list, "differ by at most 1"),
-        (always_32, "one batch of `batch_size` samples"),
-        (running_mean, "cross-entropy of that step's batch"),
-        (gradients_add_up, "the gradient of its own batch alone"),
+        (
+            "from loader",
+            "from (batch for batch in loader if len(batch[0]) == batch_size)",
+            "The last samples are never seen",
+        ),
+        (
+            "yield from loader",
+            "yield list(loader)[torch.randint(len(loader), ())]",
+            "differ by at most 1",
+        ),
+        ("batch_size=batch_size", "batch_size=32", "one batch of `batch_size` samples"),
+        (
+            "return model, losses",
+            "return model, [sum(losses[:n]) / n for n in range(1, len(losses) + 1)]",
+            "cross-entropy of that step's batch",
+        ),
+        ("        optimizer.zero_grad()\n", "", "the gradient of its own batch alone"),
     ],
 }

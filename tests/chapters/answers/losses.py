@@ -8,6 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from chapters.losses import exercises as ex
+
 
 class ShapesDiffer(ValueError):
     """Prediction and target have different shapes."""
@@ -43,43 +45,6 @@ def huber_by_a_mask(prediction, target, delta=1.0, reduction="mean"):
     if reduction == "mean":
         return each.mean()
     return each.sum() if reduction == "sum" else each
-
-
-def huber_with_another_message(prediction, target, delta=1.0, reduction="mean"):
-    if prediction.shape != target.shape:
-        raise ValueError(f"{tuple(prediction.shape)} against {tuple(target.shape)}")
-    size = (prediction - target).abs()
-    each = torch.where(size <= delta, size**2, delta * size - delta**2 / 2)
-    return each if reduction == "none" else getattr(each, reduction)()
-
-
-def huber_that_counts_elements(prediction, target, delta=1.0, reduction="mean"):
-    if prediction.numel() != target.numel():
-        raise ValueError("other sizes")
-    size = (prediction - target).abs()
-    each = torch.where(size <= delta, size**2 / 2, delta * size - delta**2 / 2)
-    return each if reduction == "none" else getattr(each, reduction)()
-
-
-def huber_that_sums_by_default(prediction, target, delta=1.0, reduction="sum"):
-    return huber_of_torch(prediction, target, delta, reduction)
-
-
-def huber_with_a_line_of_slope_1(prediction, target, delta=1.0, reduction="mean"):
-    if prediction.shape != target.shape:
-        raise ValueError(prediction.shape, target.shape)
-    e = (prediction - target).abs()
-    each = torch.where(e > delta, e - 0.5 * delta, 0.5 * e * e)
-    return each if reduction == "none" else getattr(each, reduction)()
-
-
-def huber_averaged_over_rows(prediction, target, delta=1.0, reduction="mean"):
-    each = huber_of_torch(prediction, target, delta, "none")
-    return {"none": each, "sum": each.sum(), "mean": each.sum() / len(each)}[reduction]
-
-
-def huber_without_a_graph(prediction, target, delta=1.0, reduction="mean"):
-    return huber_of_torch(prediction.detach(), target, delta, reduction)
 
 
 def bce_by_logsigmoid(logits, targets, pos_weight=None):
@@ -153,40 +118,6 @@ def bce_that_weighs_whole_elements(logits, targets, pos_weight=None):
     return each if pos_weight is None else torch.where(targets == 1, pos_weight * each, each)
 
 
-def bce_that_takes_0_for_none(logits, targets, pos_weight=None):
-    weight = 1.0 if pos_weight is None or not pos_weight.any() else pos_weight
-    return weight * targets * F.softplus(-logits) + (1 - targets) * F.softplus(logits)
-
-
-def bce_of_two_sigmoids(logits, targets, pos_weight=None):
-    if pos_weight is None:
-        pos_weight = torch.ones(1)
-    positive = pos_weight * targets * torch.log(torch.sigmoid(logits))
-    return -(positive + (1 - targets) * torch.log(torch.sigmoid(-logits)))
-
-
-def bce_with_a_number_inside(small):
-    def bce_with_logits(logits, targets, pos_weight=None):
-        p = torch.sigmoid(logits)
-        w = 1 if pos_weight is None else pos_weight
-        return -(w * targets * torch.log(p + small) + (1 - targets) * torch.log(1 - p + small))
-
-    return bce_with_logits
-
-
-def bce_with_clamped_probabilities(logits, targets, pos_weight=None):
-    p = torch.sigmoid(logits).clamp(1e-6, 1 - 1e-6)
-    w = 1 if pos_weight is None else pos_weight
-    return -(w * targets * p.log() + (1 - targets) * (1 - p).log())
-
-
-def bce_with_clamped_logarithms(logits, targets, pos_weight=None):
-    p = torch.sigmoid(logits)
-    w = 1 if pos_weight is None else pos_weight
-    yes, no = p.log().clamp(min=-100), (1 - p).log().clamp(min=-100)
-    return -(w * targets * yes + (1 - targets) * no)
-
-
 def bce_in_float64(logits, targets, pos_weight=None):
     p = logits.double().exp() / (1 + logits.double().exp())
     w = 1 if pos_weight is None else pos_weight
@@ -217,25 +148,6 @@ def sequence_loss_sentence_by_sentence(logits, targets, pad):
             if label != pad:
                 losses.append(-score.log_softmax(dim=0)[label])
     return torch.stack(losses).mean()
-
-
-def sequence_loss_squeezed(logits, targets, pad):
-    scores, classes = logits.squeeze(0), targets.squeeze(0)
-    return F.cross_entropy(scores.transpose(1, 2), classes, ignore_index=pad)
-
-
-def sequence_loss_by_masked_sentences(logits, targets, pad):
-    losses = [
-        F.cross_entropy(scores[classes != pad], classes[classes != pad])
-        for scores, classes in zip(logits, targets, strict=True)
-    ]
-    return torch.stack(losses).mean()
-
-
-def sequence_loss_masked_and_averaged(logits, targets, pad):
-    each = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-    mask = (targets != pad).float()
-    return (each * mask).mean()
 
 
 def sequence_loss_of_positive_classes(logits, targets, pad):
@@ -294,24 +206,8 @@ def train_reader_with_batch_norm(x, y):
     return _train(nn.Sequential(model, nn.Linear(64, 10)), x, y, F.cross_entropy)
 
 
-def train_reader_without_a_step(x, y):
-    return _train(_reader(nn.LogSoftmax(dim=1)), x, y, nn.NLLLoss(), epochs=0)
-
-
-def train_reader_for_one_epoch(x, y):
-    return _train(_reader(nn.LogSoftmax(dim=1)), x, y, nn.NLLLoss(), epochs=1)
-
-
-def train_reader_with_a_low_rate(x, y):
-    return _train(_reader(nn.LogSoftmax(dim=1)), x, y, nn.NLLLoss(), lr=1e-4)
-
-
 def train_reader_with_probabilities(x, y):
     return _train(_reader(nn.Softmax(dim=1)), x, y, nn.CrossEntropyLoss(), seed=5)
-
-
-def train_reader_across_the_rows(x, y):
-    return _train(_reader(nn.LogSoftmax(dim=0)), x, y, nn.NLLLoss(), epochs=20)
 
 
 def dataset_loss_by_weighing_the_means(model, batches, weight=None):
@@ -369,58 +265,7 @@ def dataset_loss_of_joined_batches(model, batches, weight=None):
         return F.cross_entropy(model(x), y, weight=weight).item()
 
 
-def dataset_loss_with_a_lost_no_grad(model, batches, weight=None):
-    model.eval()
-    torch.no_grad()
-    total = count = 0.0
-    for x, y in batches:
-        total += F.cross_entropy(model(x), y, weight=weight, reduction="sum").item()
-        count += len(y) if weight is None else weight[y].sum().item()
-    return total / count
-
-
-def dataset_loss_with_no_grad_around_the_loss(model, batches, weight=None):
-    model.eval()
-    total = count = 0.0
-    for x, y in batches:
-        scores = model(x)
-        with torch.no_grad():
-            total += F.cross_entropy(scores, y, weight=weight, reduction="sum").item()
-        count += len(y) if weight is None else weight[y].sum().item()
-    return total / count
-
-
-def dataset_loss_that_freezes_the_model(model, batches, weight=None):
-    model.eval().requires_grad_(False)
-    return dataset_loss_with_a_lost_no_grad(model, batches, weight)
-
-
-def dataset_loss_of_a_list(model, batches, weight=None):
-    model.eval()
-    total = count = 0.0
-    with torch.no_grad():
-        for i in range(len(batches)):
-            x, y = batches[i]
-            total += F.cross_entropy(model(x), y, weight=weight, reduction="sum").item()
-            count += len(y) if weight is None else weight[y].sum().item()
-    return total / count
-
-
-def dataset_loss_with_a_late_eval(model, batches, weight=None):
-    total = count = 0.0
-    with torch.no_grad():
-        for x, y in batches:
-            total += F.cross_entropy(model(x), y, weight=weight, reduction="sum").item()
-            count += len(y) if weight is None else weight[y].sum().item()
-            model.eval()
-    return total / count
-
-
-class LargerOfTwoLines(nn.Module):
-    def __init__(self, q, reduction="mean"):
-        super().__init__()
-        self.q, self.reduction = q, reduction
-
+class LargerOfTwoLines(ex.QuantileLoss.reference):
     def forward(self, prediction, target):
         if prediction.size() != target.size():
             raise ValueError("give two tensors of one shape")
@@ -429,18 +274,14 @@ class LargerOfTwoLines(nn.Module):
         return each if self.reduction == "none" else getattr(each, self.reduction)()
 
 
-class TwoRelus(nn.Module):
-    def __init__(self, q, reduction="mean"):
-        super().__init__()
-        self.q, self.how = q, reduction
-
+class TwoRelus(ex.QuantileLoss.reference):
     def forward(self, prediction, target):
         if prediction.shape != target.shape:
             raise ShapesDiffer
         each = self.q * F.relu(target - prediction) + (1 - self.q) * F.relu(prediction - target)
-        if self.how == "mean":
+        if self.reduction == "mean":
             return each.sum() / each.numel()
-        return each.sum() if self.how == "sum" else each
+        return each.sum() if self.reduction == "sum" else each
 
 
 class TiltedL1(nn.L1Loss):
@@ -470,56 +311,8 @@ class HalfOfAbsolutePlusTilt(nn.Module):
         return self.reduce(e.abs() / 2 + (self.q - 0.5) * e)
 
 
-class Doubled(LargerOfTwoLines):
-    def forward(self, prediction, target):
-        return 2 * super().forward(prediction, target)
-
-
-class InFloat32(LargerOfTwoLines):
-    def forward(self, prediction, target):
-        return super().forward(prediction.float(), target.float())
-
-
-class HalfDetached(LargerOfTwoLines):
-    def forward(self, prediction, target):
-        LargerOfTwoLines.forward(self, prediction, target)
-        e = target - prediction
-        each = torch.where(e > 0, self.q * e, (1 - self.q) * -e.detach())
-        return each if self.reduction == "none" else getattr(each, self.reduction)()
-
-
-class ComparesDimensions(nn.Module):
-    def __init__(self, q, reduction="mean"):
-        super().__init__()
-        self.q, self.reduction = q, reduction
-
-    def forward(self, prediction, target):
-        if prediction.dim() != target.dim():
-            raise ValueError("give two tensors of one shape")
-        e = target - prediction
-        each = torch.maximum(self.q * e, (self.q - 1) * e)
-        return each if self.reduction == "none" else getattr(each, self.reduction)()
-
-
 RIGHT = {
-    "divisor": [
-        {"mse (4, 10)": 40, "ce (4, 10)": 4, "ce (4, 10, 6)": 24},
-        {"mse (4, 10)": 40.0, "ce (4, 10)": np.int64(4), "ce (4, 10, 6)": torch.tensor(24)},
-        dict(
-            zip(["mse (4, 10)", "ce (4, 10)", "ce (4, 10, 6)"], np.array([40, 4, 24]), strict=True)
-        ),
-    ],
     "huber": [huber_of_torch, huber_with_a_clamp, huber_from_smooth_l1, huber_by_a_mask],
-    "slopes": [
-        {
-            "BCELoss says 40": says,
-            "BCELoss pulls": no,
-            "BCEWithLogitsLoss says 40": says,
-            "BCEWithLogitsLoss pulls": says,
-            "MSE pulls": no,
-        }
-        for says, no in [(True, False), (np.True_, np.False_), (torch.tensor(1) > 0, False)]
-    ],
     "bce_with_logits": [
         bce_by_logsigmoid,
         bce_by_logaddexp,
@@ -548,12 +341,29 @@ RIGHT = {
 }
 WRONG = {
     "huber": [
-        (huber_with_another_message, "The parabola lacks its half"),
-        (huber_that_counts_elements, "it raises a `ValueError`"),
-        (huber_that_sums_by_default, "with these defaults"),
-        (huber_with_a_line_of_slope_1, "Your line has the slope 1"),
-        (huber_averaged_over_rows, "the mean over all elements"),
-        (huber_without_a_graph, "The loss is a function of the prediction for autograd"),
+        (
+            "shapes differ: ",
+            "other words: ",
+            "size**2 / 2,",
+            "size**2,",
+            "The parabola lacks its half",
+        ),
+        (
+            "prediction.shape != target.shape",
+            "prediction.numel() != target.numel()",
+            "it raises a `ValueError`",
+        ),
+        ('reduction="mean"', 'reduction="sum"', "with these defaults"),
+        (
+            '"mean": each.mean',
+            '"mean": lambda: each.sum() / len(each)',
+            "the mean over all elements",
+        ),
+        (
+            "(prediction - target)",
+            "(prediction.detach() - target)",
+            "The loss is a function of the prediction for autograd",
+        ),
     ],
     "bce_with_logits": [
         (bce_of_torch, "The loss is your own"),
@@ -562,41 +372,83 @@ WRONG = {
         (bce_of_the_textbooks, "At a logit of exactly 0"),
         (bce_with_the_largest_taken_out, "At a logit of exactly 0"),
         (bce_that_weighs_whole_elements, "and nothing else"),
-        (bce_that_takes_0_for_none, "It may be 0"),
-        (bce_of_two_sigmoids, "`σ(-200)` is rounded to 0"),
+        ("is not None:", "is not None and pos_weight.any():", "It may be 0"),
         *(
-            (bce_with_a_number_inside(small), "A small number inside the logarithm")
-            for small in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12, 1e-15)
+            (
+                "F.softplus(-logits)",
+                f"-(logits.sigmoid() + {small}).log()",
+                "F.softplus(logits)",
+                f"-(1 - logits.sigmoid() + {small}).log()",
+                "A small number inside the logarithm",
+            )
+            for small in (1e-4, 1e-10, 1e-15)
         ),
-        (bce_with_clamped_probabilities, "You clamp the probability, or its logarithm"),
-        (bce_with_clamped_logarithms, "You clamp the probability, or its logarithm"),
+        (
+            "F.softplus(-logits)",
+            "-logits.sigmoid().log().clamp(min=-100)",
+            "F.softplus(logits)",
+            "-(1 - logits.sigmoid()).log().clamp(min=-100)",
+            "You clamp the probability, or its logarithm",
+        ),
         (bce_in_float64, "for every logit"),
     ],
     "sequence_loss": [
-        (sequence_loss_squeezed, "A batch may hold one sentence"),
-        (sequence_loss_by_masked_sentences, "You average each sentence first"),
-        (sequence_loss_masked_and_averaged, "still in the divisor"),
+        (
+            "logits.transpose(1, 2), targets",
+            "logits.squeeze(0).transpose(1, 2), targets.squeeze(0)",
+            "A batch may hold one sentence",
+        ),
         (sequence_loss_of_positive_classes, "over all real positions"),
     ],
     "train_reader": [
-        (train_reader_without_a_step, "more than 8 of 10 single digits"),
-        (train_reader_for_one_epoch, "more than 8 of 10 single digits"),
-        (train_reader_with_a_low_rate, "more than 8 of 10 single digits"),
+        ("            optimizer.step()\n", "", "more than 8 of 10 single digits"),
+        ("range(10)", "range(1)", "more than 8 of 10 single digits"),
+        ("lr=0.005", "lr=1e-4", "more than 8 of 10 single digits"),
         (train_reader_with_probabilities, "Here they are probabilities"),
-        (train_reader_across_the_rows, "What in the model looks across the rows"),
+        (
+            "LogSoftmax(dim=1)",
+            "LogSoftmax(dim=0)",
+            "range(10)",
+            "range(20)",
+            "What in the model looks across the rows",
+        ),
     ],
     "dataset_loss": [
         (dataset_loss_of_joined_batches, "The batches are not joined"),
-        (dataset_loss_with_a_lost_no_grad, "The model is asked without gradients"),
-        (dataset_loss_with_no_grad_around_the_loss, "The model is asked without gradients"),
-        (dataset_loss_that_freezes_the_model, "so does their `requires_grad`"),
-        (dataset_loss_of_a_list, "'DataLoader' object is not subscriptable"),
-        (dataset_loss_with_a_late_eval, "for all rows in a single batch"),
+        (
+            "with torch.no_grad():",
+            "torch.no_grad()\n        if True:",
+            "The model is asked without gradients",
+        ),
+        (
+            "with torch.no_grad():",
+            "scores = model(x)\n        with torch.no_grad():",
+            "entropy(model(x)",
+            "entropy(scores",
+            "The model is asked without gradients",
+        ),
+        ("model.eval()", "model.eval().requires_grad_(False)", "so does their `requires_grad`"),
+        (
+            "for x, y in batches:",
+            "for i in range(len(batches)):\n        x, y = batches[i]",
+            "'DataLoader' object is not subscriptable",
+        ),
+        (
+            "    model.eval()\n",
+            "",
+            "        divisor",
+            "        model.eval()\n        divisor",
+            "for all rows in a single batch",
+        ),
     ],
     "QuantileLoss": [
-        (Doubled, "an element costs `q · e`"),
-        (InFloat32, "float64 stays float64"),
-        (HalfDetached, "The slope belongs to the loss"),
-        (ComparesDimensions, "it raises a `ValueError`"),
+        ("target - prediction", "2 * (target - prediction)", "an element costs `q · e`"),
+        ("target - prediction", "target.float() - prediction.float()", "float64 stays float64"),
+        ("* -e", "* -e.detach()", "The slope belongs to the loss"),
+        (
+            "prediction.shape != target.shape",
+            "prediction.dim() != target.dim()",
+            "it raises a `ValueError`",
+        ),
     ],
 }

@@ -13,9 +13,6 @@ from torch.nn import functional as F
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
-from chapters.optimizers import exercises as ex
-from tests.chapters.answers import edited
-
 # accumulated_step
 
 
@@ -73,15 +70,6 @@ def losses_measured_first(model, micro_batches, loss_fn, optimizer):
     return mean
 
 
-def losses_joined_at_the_end(model, micro_batches, loss_fn, optimizer):
-    rows = sum(len(x) for x, _ in micro_batches)
-    loss = sum(loss_fn(model(x), y) * len(x) for x, y in micro_batches) / rows
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
 def pieces_joined(model, micro_batches, loss_fn, optimizer):
     x, y = (torch.cat(parts) for parts in zip(*micro_batches, strict=True))
     optimizer.zero_grad()
@@ -89,51 +77,6 @@ def pieces_joined(model, micro_batches, loss_fn, optimizer):
     loss.backward()
     optimizer.step()
     return loss.item()
-
-
-def mean_of_means(model, micro_batches, loss_fn, optimizer):
-    optimizer.zero_grad()
-    total = 0.0
-    for x, y in micro_batches:
-        loss = loss_fn(model(x), y) / len(micro_batches)
-        loss.backward()
-        total += loss.item()
-    optimizer.step()
-    return total
-
-
-def sum_of_means(model, micro_batches, loss_fn, optimizer):
-    optimizer.zero_grad()
-    total = 0.0
-    for x, y in micro_batches:
-        loss = loss_fn(model(x), y)
-        loss.backward()
-        total += loss.item()
-    optimizer.step()
-    return total / len(micro_batches)
-
-
-def a_step_for_each_piece(model, micro_batches, loss_fn, optimizer):
-    total = 0.0
-    for x, y in micro_batches:
-        optimizer.zero_grad()
-        loss = loss_fn(model(x), y)
-        loss.backward()
-        optimizer.step()
-        total += loss.item()
-    return total / len(micro_batches)
-
-
-def loss_as_a_tensor(model, micro_batches, loss_fn, optimizer):
-    rows = sum(len(x) for x, _ in micro_batches)
-    optimizer.zero_grad()
-    total = 0.0
-    for x, y in micro_batches:
-        loss = loss_fn(model(x), y) * len(x) / rows
-        loss.backward()
-        total += loss.detach()
-    optimizer.step()
-    return total
 
 
 # sgd
@@ -200,46 +143,6 @@ def sgd_with_one_memory(
 
 
 _MEMORY = {}
-
-
-def sgd_with_an_average(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    g = grad + weight_decay * w
-    v = memory["v"] = momentum * memory.get("v", 0) + (1 - momentum) * g
-    return lr * (g + momentum * v if nesterov else v)
-
-
-def sgd_keeps_the_first_gradient(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    g = grad + weight_decay * w if weight_decay else grad
-    if not momentum:
-        return lr * g
-    if "v" not in memory:
-        memory["v"] = g
-    else:
-        memory["v"].mul_(momentum).add_(g, alpha=1 - dampening)
-    return lr * (g + momentum * memory["v"] if nesterov else memory["v"])
-
-
-def sgd_dampens_without_momentum(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    d = grad + weight_decay * w
-    v = memory["v"] = momentum * memory["v"] + (1 - dampening) * d if "v" in memory else d
-    return lr * (d + momentum * v) if nesterov else lr * v
-
-
-def sgd_begins_anew_at_zero(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    g = grad + weight_decay * w
-    if momentum:
-        v = memory.get("v", torch.zeros_like(grad))
-        v = memory["v"] = torch.where(v == 0, g, momentum * v + (1 - dampening) * g)
-        g = g + momentum * v if nesterov else v
-    return lr * g
 
 
 # adam
@@ -311,67 +214,8 @@ def adam_counts_for_all(
 _COUNT = []
 
 
-def adam_from_0(
-    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
-):
-    b1, b2 = betas
-    t = memory.get("t", 0)
-    memory["t"] = t + 1
-    g = grad if decoupled else grad + weight_decay * w
-    memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * g
-    memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * g**2
-    m, v = memory["m"] / (1 - b1**t), memory["v"] / (1 - b2**t)
-    step = lr * m / (v.sqrt() + eps)
-    return step + lr * weight_decay * w if decoupled else step
-
-
-def adam_that_decays_twice(
-    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
-):
-    step = adam_in_place(w, grad, memory, lr, betas, eps, weight_decay)
-    return step + lr * weight_decay * w if decoupled else step
-
-
-def adam_of_sums(
-    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
-):
-    b1, b2 = betas
-    g = grad if decoupled else grad + weight_decay * w
-    memory["t"] = t = memory.get("t", 0) + 1
-    memory["m"] = b1 * memory.get("m", 0) + g
-    memory["v"] = b2 * memory.get("v", 0) + g * g
-    step = memory["m"] / (1 - b1**t) / ((memory["v"] / (1 - b2**t)).sqrt() + eps)
-    return lr * (step + weight_decay * w) if decoupled else lr * step
-
-
 def step_of_nan(w, grad, memory, **options):
     return torch.full_like(w, float("nan"))
-
-
-def sgd_with_nesterov_turned_round(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    g = grad + weight_decay * w
-    if momentum:
-        old = memory.get("v")
-        memory["v"] = g if old is None else momentum * old + (1 - dampening) * g
-        g = memory["v"] + momentum * g if nesterov else memory["v"]
-    return lr * g
-
-
-def adam_with_fixed_betas(
-    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
-):
-    return adam_in_place(w, grad, memory, lr, (0.9, 0.999), eps, weight_decay, decoupled)
-
-
-def adamw_shrinks_w_itself(
-    w, grad, memory, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, decoupled=False
-):
-    if decoupled:
-        w.mul_(1 - lr * weight_decay)
-        return adam_in_place(w, grad, memory, lr, betas, eps, 0, True)
-    return adam_in_place(w, grad, memory, lr, betas, eps, weight_decay, False)
 
 
 # decay_groups
@@ -435,10 +279,6 @@ def _two(model, weight_decay, decays, trained=lambda model: model.parameters()):
     ]
 
 
-def exactly_two_dimensions(model, weight_decay):
-    return _two(model, weight_decay, lambda p: p.ndim == 2)
-
-
 def by_class(model, weight_decay):
     kinds = (nn.Linear, nn.Conv2d)
     matrices = {id(m.weight) for m in model.modules() if isinstance(m, kinds)}
@@ -467,39 +307,6 @@ def frozen_by_module(model, weight_decay):
 def by_children(model, weight_decay):
     def trained(model):
         return dict.fromkeys(p for child in model.children() for p in child.parameters())
-
-    return _two(model, weight_decay, lambda p: p.ndim >= 2, trained)
-
-
-def no_empty_group(model, weight_decay):
-    return [group for group in _two(model, weight_decay, lambda p: p.ndim >= 2) if group["params"]]
-
-
-def one_group(model, weight_decay):
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    return [{"params": matrices, "weight_decay": weight_decay}]
-
-
-def squeezed(model, weight_decay):
-    return _two(model, weight_decay, lambda p: p.squeeze().ndim >= 2)
-
-
-def pairs_with_names(model, weight_decay):
-    found = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [
-        {"params": [pair for pair in found if pair[1].ndim >= 2], "weight_decay": weight_decay},
-        {"params": [pair for pair in found if pair[1].ndim < 2], "weight_decay": 0.0},
-    ]
-
-
-def sets(model, weight_decay):
-    groups = _two(model, weight_decay, lambda p: p.ndim >= 2)
-    return [{**group, "params": set(group["params"])} for group in groups]
-
-
-def copies(model, weight_decay):
-    def trained(model):
-        return [nn.Parameter(p.data.clone(), p.requires_grad) for p in model.parameters()]
 
     return _two(model, weight_decay, lambda p: p.ndim >= 2, trained)
 
@@ -534,49 +341,22 @@ def cosine_of_a_table(step, warmup, total):
     return np.concatenate([rise, fall])[min(step, total)]
 
 
-def cosine_over_all_steps(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
-
-
-def begins_at_zero(step, warmup, total):
-    if step < warmup:
-        return step / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup))))
-
-
-def quarter_cosine(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    return math.cos(math.pi / 2 * (step - warmup) / (total - warmup)) if step < total else 0.0
-
-
-def straight_fall(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(0.0, (total - step) / (total - warmup))
-
-
-def stays_above_zero(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    return max(0.01, 0.5 * (1 + math.cos(math.pi * min(1, (step - warmup) / (total - warmup)))))
-
-
-def nothing_returned_at_the_end(step, warmup, total):
-    if step < warmup:
-        return (step + 1) / warmup
-    if step < total:
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-
-
 # train_digits
 
 
 def _network():
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+
+
+def _trained(model, batches, epochs, optimizer, scheduler):
+    for _ in range(epochs):
+        for x, y in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            scheduler.step()
+    return model
 
 
 def schedule_as_a_function(images, classes, epochs=6, warmup=40):
@@ -591,13 +371,7 @@ def schedule_as_a_function(images, classes, epochs=6, warmup=40):
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = lr_scheduler.LambdaLR(optimizer, factor)
-    for _ in range(epochs):
-        for x, y in batches:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            scheduler.step()
-    return model
+    return _trained(model, batches, epochs, optimizer, scheduler)
 
 
 def one_cycle(images, classes, epochs=6, warmup=40):
@@ -608,13 +382,7 @@ def one_cycle(images, classes, epochs=6, warmup=40):
     scheduler = lr_scheduler.OneCycleLR(
         optimizer, 0.1, total_steps=total, pct_start=warmup / total, cycle_momentum=False
     )
-    for _ in range(epochs):
-        for x, y in batches:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            scheduler.step()
-    return model
+    return _trained(model, batches, epochs, optimizer, scheduler)
 
 
 def a_hook_moves_the_scheduler(images, classes, epochs=6, warmup=40):
@@ -654,31 +422,6 @@ def rates_written_by_hand(images, classes, epochs=6, warmup=40):
         model.zero_grad()
         loss.backward()
         optimizer.step()
-    return model
-
-
-a_larger_rate = edited(
-    ex.train_digits,
-    *("lr=0.1,", "lr=0.3,"),
-    *("            scheduler.step()", "        scheduler.step()"),
-)
-no_annealing = edited(ex.train_digits, "milestones=[warmup]", "milestones=[10_000]")
-no_zero_grad = edited(ex.train_digits, "            optimizer.zero_grad()\n", "")
-
-
-def both_schedulers_at_once(images, classes, epochs=6, warmup=40):
-    model = _network()
-    batches = DataLoader(TensorDataset(images, classes), batch_size=96, shuffle=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    first = lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup)
-    second = lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * len(batches))
-    for _ in range(epochs):
-        for x, y in batches:
-            optimizer.zero_grad()
-            F.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            first.step()
-            second.step()
     return model
 
 
@@ -766,55 +509,6 @@ def closures(model, batches, validate, epochs, group):
     return model
 
 
-def empties_before_each_group(model, batches, validate, epochs, group):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, "max", factor=0.1, patience=1)
-    for _ in range(epochs):
-        model.train()
-        for number, (x, y) in enumerate(batches, start=1):
-            if number % group == 1:
-                optimizer.zero_grad()
-            (nn.functional.cross_entropy(model(x), y) / group).backward()
-            if number % group == 0:
-                nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)
-                optimizer.step()
-        model.eval()
-        scheduler.step(validate(model))
-    return model
-
-
-def _changed(**changes):
-    options = {"max_norm": 1.0, "mode": "max", "factor": 0.1, "patience": 1, "clip": "norm"}
-    options |= {"min_lr": 0.0, "measure": float, "weight": lambda group: 1 / group} | changes
-
-    def train_in_groups(model, batches, validate, epochs, group):
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        chosen = {name: options[name] for name in ("mode", "factor", "patience", "min_lr")}
-        scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, **chosen)
-        for _ in range(epochs):
-            model.train()
-            optimizer.zero_grad()
-            for number, (x, y) in enumerate(batches, start=1):
-                (F.cross_entropy(model(x), y) * options["weight"](group)).backward()
-                if number % group == 0:
-                    if options["clip"] == "norm":
-                        nn.utils.clip_grad_norm_(model.parameters(), options["max_norm"])
-                    elif options["clip"] == "value":
-                        nn.utils.clip_grad_value_(model.parameters(), 1.0)
-                    else:
-                        for p in model.parameters():
-                            nn.utils.clip_grad_norm_([p], 1.0)
-                    optimizer.step()
-                    optimizer.zero_grad()
-            scheduler.step(options["measure"](validate(model.eval())))
-        return model
-
-    return train_in_groups
-
-
-_HUNDREDTH = {"SGD": 1.0, "SGD with momentum": 10.0, "Adagrad": 0.1, "Adam": 1.0}
-_CHAINS = {"MultiStepLR": True, "LinearLR": True, "LambdaLR": False, "OneCycleLR": False}
-
 RIGHT = {
     "accumulated_step": [
         gradients_in_own_lists,
@@ -823,17 +517,7 @@ RIGHT = {
         losses_measured_first,
     ],
     "sgd": [sgd_of_torch, sgd_in_place, sgd_by_history, sgd_by_exceptions],
-    "hundredth": [
-        {"SGD": 1, "SGD with momentum": 10, "Adagrad": 0.1, "Adam": 1},
-        {name: np.float32(value) for name, value in _HUNDREDTH.items()},
-        {name: torch.tensor(value) for name, value in _HUNDREDTH.items()},
-    ],
-    "adam": [
-        adam_of_the_whole_history,
-        adam_of_torch,
-        adam_in_place,
-        adam_with_running_powers,
-    ],
+    "adam": [adam_of_the_whole_history, adam_of_torch, adam_in_place, adam_with_running_powers],
     "decay_groups": [groups_by_layer, lazy_groups, groups_by_recursion, groups_of_a_state_dict],
     "warmup_cosine": [
         cosine_of_the_half_angle,
@@ -847,11 +531,6 @@ RIGHT = {
         a_hook_moves_the_scheduler,
         rates_written_by_hand,
     ],
-    "chains": [
-        {name: np.bool_(value) for name, value in _CHAINS.items()},
-        {name: torch.tensor(value) for name, value in _CHAINS.items()},
-        {name: _CHAINS[name] for name in sorted(_CHAINS)},
-    ],
     "train_in_groups": [
         whole_groups_clipped_by_hand,
         a_hook_clips,
@@ -861,78 +540,140 @@ RIGHT = {
 }
 WRONG = {
     "accumulated_step": [
-        (losses_joined_at_the_end, "before the next piece"),
+        (
+            "total = 0.0",
+            "total = whole = 0.0",
+            "(loss * share).backward()",
+            "whole += loss * share",
+            "    optimizer.step()",
+            "    whole.backward()\n    optimizer.step()",
+            "before the next piece",
+        ),
         (pieces_joined, "never joined"),
-        (mean_of_means, "You divide by the number of pieces"),
-        (sum_of_means, "are the *sum* of the pieces' means"),
-        (a_step_for_each_piece, "**one** step"),
-        (loss_as_a_tensor, "as a float"),
+        ("len(x) / rows", "1 / len(micro_batches)", "You divide by the number of pieces"),
+        (
+            "(loss * share)",
+            "loss",
+            "loss.item() * share",
+            "loss.item() / len(micro_batches)",
+            "are the *sum* of the pieces' means",
+        ),
+        (
+            "        (loss * share)",
+            "        optimizer.zero_grad()\n        loss",
+            "        total +=",
+            "        optimizer.step()\n        total +=",
+            "    optimizer.step()\n    return",
+            "    return",
+            "**one** step",
+        ),
+        ("return total", "return torch.tensor(total)", "as a float"),
     ],
     "sgd": [
-        (sgd_with_nesterov_turned_round, "the wrong way round"),
         (step_of_nan, "Without any options that is the gradient"),
         (sgd_with_one_memory, "`memory`"),
-        (sgd_with_an_average, "Your velocity is an average"),
-        (sgd_keeps_the_first_gradient, "writes into neither"),
-        (sgd_dampens_without_momentum, "Without momentum there is no velocity"),
-        (sgd_begins_anew_at_zero, "the gradient, undamped"),
-    ],
-    "hundredth": [
-        (_HUNDREDTH | {"SGD with momentum": 1.9}, "add one old step"),
-        (_HUNDREDTH | {"SGD with momentum": 9}, "left a gradient out"),
-        (_HUNDREDTH | {"SGD with momentum": 9.99973}, "not rounded"),
-        (_HUNDREDTH | {"Adam": 0.1}, "slow down as Adagrad"),
+        (
+            "grad = grad + weight_decay * w",
+            "grad = grad + weight_decay * w if weight_decay else grad",
+            'momentum * memory["velocity"] + (1 - dampening) * grad',
+            'memory["velocity"].mul_(momentum).add_(grad, alpha=1 - dampening)',
+            "writes into neither",
+        ),
+        ("    if momentum:", "    if True:", "Without momentum there is no velocity"),
+        (
+            "            velocity = momentum *",
+            '            velocity = grad.where(memory["velocity"] == 0, momentum *',
+            "(1 - dampening) * grad",
+            "(1 - dampening) * grad)",
+            "the gradient, undamped",
+        ),
     ],
     "adam": [
-        (adam_from_0, "you count from t = 0"),
-        (adam_that_decays_twice, "your decay is there twice"),
-        (adam_of_sums, "Your `m` and `v` are sums"),
         (step_of_nan, "which is what 0 / 0 gives"),
         (adam_counts_for_all, "In step t"),
-        (adam_with_fixed_betas, "as given in `betas`"),
-        (adamw_shrinks_w_itself, "writes into neither"),
+        ("b1, b2 = betas", "b1, b2 = 0.9, 0.999", "as given in `betas`"),
+        ("        step = step + decay", "        w.sub_(lr * decay)", "writes into neither"),
     ],
     "decay_groups": [
-        (exactly_two_dimensions, "**two or more dimensions**"),
+        ("p.ndim >= 2", "p.ndim == 2", "p.ndim < 2", "p.ndim != 2", "**two or more dimensions**"),
         (by_class, "**two or more dimensions**"),
         (by_normalisation, "**two or more dimensions**"),
         (frozen_by_module, "Frozen parameters are in no group"),
         (by_children, "in exactly one group"),
-        (no_empty_group, "two groups"),
-        (one_group, "are in no group"),
-        (squeezed, "**two or more dimensions**"),
-        (pairs_with_names, "where one of them is empty"),
-        (sets, "An optimizer takes the two groups"),
-        (copies, "no copies"),
+        (
+            "return [\n",
+            "return [group for group in [\n",
+            "0.0},\n    ]",
+            '0.0},\n    ] if group["params"]]',
+            "two groups",
+        ),
+        (
+            '        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},\n',
+            "",
+            "are in no group",
+        ),
+        (
+            "p.ndim >= 2",
+            "p.squeeze().ndim >= 2",
+            "p.ndim < 2",
+            "p.squeeze().ndim < 2",
+            "**two or more dimensions**",
+        ),
+        (
+            "[p for p in model.parameters() if p.requires_grad]",
+            "[pair for pair in model.named_parameters() if pair[1].requires_grad]",
+            "p.ndim >= 2",
+            "p[1].ndim >= 2",
+            "p.ndim < 2",
+            "p[1].ndim < 2",
+            "where one of them is empty",
+        ),
+        (
+            "[p for p in trained if p.ndim >= 2]",
+            "{p for p in trained if p.ndim >= 2}",
+            "An optimizer takes the two groups",
+        ),
+        (
+            "[p for p in model.parameters() if p.requires_grad]",
+            "[nn.Parameter(p.data.clone()) for p in model.parameters() if p.requires_grad]",
+            "no copies",
+        ),
     ],
     "warmup_cosine": [
-        (cosine_over_all_steps, "Your cosine begins in step 0"),
-        (begins_at_zero, "Your first factor is 0"),
-        (quarter_cosine, "a quarter of a cosine's period"),
-        (straight_fall, "along half a cosine"),
-        (stays_above_zero, "0"),
-        (nothing_returned_at_the_end, "no `return`"),
+        ("(1 + math.cos(math.pi * progress)) / 2", "1 - progress", "along half a cosine"),
+        ("return (1 +", "return max(0.01, (1 +", ") / 2", ") / 2)", "0"),
+        ("    progress =", "    if step >= total:\n        return\n    progress =", "no `return`"),
     ],
     "train_digits": [
-        (a_larger_rate, "You followed the colleague"),
-        (no_annealing, "the rate falls bit by bit"),
-        (no_zero_grad, "90 %"),
-        (both_schedulers_at_once, "The rate rises"),
+        ("milestones=[warmup]", "milestones=[10_000]", "the rate falls bit by bit"),
+        ("            optimizer.zero_grad()\n", "", "90 %"),
+        (
+            "SequentialLR(\n        optimizer,",
+            "ChainedScheduler(",
+            "T_max=total - warmup",
+            "T_max=total",
+            "        milestones=[warmup],\n",
+            "",
+            "The rate rises",
+        ),
     ],
-    "chains": [(_CHAINS | {"LambdaLR": True}, "`LambdaLR` computes")],
     "train_in_groups": [
-        (_changed(max_norm=2.0), "longer than 1"),
-        (_changed(max_norm=0.5), "only where that is longer than 1"),
-        (_changed(clip="value"), "all parameters taken together"),
-        (_changed(clip="each"), "all parameters taken together"),
-        (_changed(mode="min"), "counts a better number as worse"),
-        (_changed(patience=0), "brought no new best"),
-        *((_changed(patience=epochs), "brought no new best") for epochs in (2, 3, 10)),
-        (_changed(factor=0.5), "divided by ten"),
-        (_changed(min_lr=0.01), "the counting starts again"),
-        (empties_before_each_group, "In groups of 1 nothing empties"),
-        (_changed(measure=lambda accuracy: -accuracy, mode="min"), "default threshold is relative"),
-        (_changed(weight=lambda group: 1), "the *sum* over the group"),
-        (_changed(weight=lambda group: 1 / 4), "along the mean"),
+        ("max_norm=1.0", "max_norm=2.0", "longer than 1"),
+        ("max_norm=1.0", "max_norm=0.5", "only where that is longer than 1"),
+        (
+            "nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)",
+            "nn.utils.clip_grad_value_(model.parameters(), 1.0)",
+            "all parameters taken together",
+        ),
+        (
+            "nn.utils.clip_grad_norm_(model.parameters(), max_norm=1.0)",
+            "[nn.utils.clip_grad_norm_([p], 1.0) for p in model.parameters()]",
+            "all parameters taken together",
+        ),
+        ("patience=1", "patience=0", "brought no new best"),
+        ("patience=1", "patience=2", "brought no new best"),
+        ("factor=0.1", "factor=0.5", "divided by ten"),
+        ("patience=1", "patience=1, min_lr=0.01", "the counting starts again"),
+        ("loss_fn(model(x), y) / group", "loss_fn(model(x), y) / 4", "along the mean"),
     ],
 }

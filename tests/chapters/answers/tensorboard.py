@@ -74,48 +74,6 @@ def looks_at_one_after_the_other(model, images):
     return torch.tensor(classes), torch.tensor([float(row.max()) for row in rows])
 
 
-def empties_gradients(model, images):
-    model.zero_grad()
-    return looks_at_a_copy(model, images)
-
-
-def makes_everything_ask_for_gradients(model, images):
-    model.requires_grad_(True)
-    return looks_at_a_copy(model, images)
-
-
-def records_afterwards(model, images):
-    result = looks_at_a_copy(model, images)
-    torch.set_grad_enabled(True)
-    return result
-
-
-def draws_a_random_number(model, images):
-    torch.rand(1)
-    return looks_at_a_copy(model, images)
-
-
-def scales_the_images_in_place(model, images):
-    result = looks_at_a_copy(model, images)
-    images.mul_(2)
-    return result
-
-
-def restores_with_train(model, images):
-    modes = [(module, module.training) for module in model.modules()]
-    result = looks_with_topk(model, images)
-    for module, mode in modes:
-        module.train(mode)
-    return result
-
-
-def overflows(model, images):
-    with in_eval_mode(model), torch.no_grad():
-        scores = model(images).exp()
-    best, classes = scores.max(dim=1)
-    return classes, best / scores.sum(dim=1)
-
-
 # train_epoch
 
 
@@ -173,52 +131,6 @@ def asks_autograd(model, batches, optimizer, writer, epoch):
             writer.add_histogram(f"gradient/{name}", gradient, number, bins="tensorflow")
 
 
-def trains_in_eval_mode(model, *rest):
-    model.eval()
-    counts_its_steps(model, *rest)
-    model.train()
-
-
-def leaves_eval_mode_behind(model, *rest):
-    counts_its_steps(model, *rest)
-    model.eval()
-
-
-class NoZeros:
-    """A writer that leaves out histograms of zeros."""
-
-    def __init__(self, writer):
-        self.writer, self.add_scalar = writer, writer.add_scalar
-
-    def add_histogram(self, tag, values, step):
-        if values.any():
-            self.writer.add_histogram(tag, values, step)
-
-
-def logs_no_histogram_of_zeros(model, batches, optimizer, writer, epoch):
-    counts_its_steps(model, batches, optimizer, NoZeros(writer), epoch)
-
-
-def logs_sizes_of_gradients(model, batches, optimizer, writer, epoch):
-    counts_its_steps(model, batches, optimizer, SummaryWriter(tempfile.mkdtemp()), epoch)
-
-
-def adds_to_gradients_that_are_there(model, batches, optimizer, writer, epoch):
-    step = epoch * len(batches)
-    total = count = 0
-    for images, labels in batches:
-        loss = F.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        gradients = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-        optimizer.zero_grad()
-        writer.add_scalar("loss/batch", loss, step)
-        total, count, step = total + loss.item() * len(labels), count + len(labels), step + 1
-    writer.add_scalar("loss/epoch", total / count, step - 1)
-    for name, gradient in gradients.items():
-        writer.add_histogram(f"gradient/{name}", gradient, step - 1)
-
-
 # smooth
 
 
@@ -228,16 +140,6 @@ def takes_weighted_means(values, weight):
         factors = [weight**age for age in reversed(range(n))]
         products = map(operator.mul, factors, values)
         smoothed.append(sum(products) / sum(factors))
-    return smoothed
-
-
-def keeps_the_sum_of_factors(values, weight):
-    average = factors = 0.0
-    smoothed = []
-    for value in values:
-        average += (1 - weight) * (value - average)
-        factors += (1 - weight) * (1 - factors)
-        smoothed.append(average / factors)
     return smoothed
 
 
@@ -261,22 +163,6 @@ def reckons_in_fractions(values, weight):
         average = weight * average + (1 - weight) * value
         smoothed.append(float(average / (1 - weight ** (n + 1))))
     return smoothed
-
-
-def cuts_off_fractions(values, weight):
-    smoothed = np.array(values)
-    for n, value in enumerate(takes_weighted_means(values, weight)):
-        smoothed[n] = value
-    return smoothed.tolist()
-
-
-def writes_into_the_values(values, weight):
-    values[:] = takes_weighted_means(values, weight)
-    return values
-
-
-def gives_an_array(values, weight):
-    return np.array(takes_weighted_means(values, weight))
 
 
 # sweep
@@ -329,38 +215,6 @@ def subclasses_the_writer(folder, rates):
         return tuple(descend(rate, writer) for rate, writer in zip(rates, writers, strict=True))
 
 
-def makes_temporary_names(folder, rates):
-    writers = [SummaryWriter(tempfile.mkdtemp("", f"lr={rate}_", folder)) for rate in rates]
-    losses = [np.float64(descend(r, writer)) for r, writer in zip(rates, writers, strict=True)]
-    for writer in writers:
-        writer.close()
-    return losses
-
-
-def rounds_to_four_decimals(folder, rates):
-    losses = []
-    for rate in rates:
-        with SummaryWriter(Path(folder, f"lr={rate:.4f}")) as writer:
-            losses.append(descend(rate, writer))
-    return losses
-
-
-def takes_the_point_out(folder, rates):
-    losses = []
-    for rate in rates:
-        with SummaryWriter(Path(folder, f"lr={rate}".replace(".", "_"))) as writer:
-            losses.append(descend(rate, writer))
-    return losses
-
-
-def nests_its_runs(folder, rates):
-    return closes_no_writer(Path(folder, "sweep"), rates)
-
-
-def returns_tensors(folder, rates):
-    return [torch.tensor(loss) for loss in closes_no_writer(folder, rates)]
-
-
 def empties_its_own_folder(folder, rates):
     for rate, old in itertools.product(rates, Path(folder).glob("*/*")):
         if old.parent.name == str(rate):
@@ -398,22 +252,6 @@ def logs_without_a_loop(writer, logits, labels, step):
     collections.deque(map(writer.add_pr_curve, tags, truths, columns, itertools.repeat(step)), 0)
 
 
-def logs_as_many_classes_as_labels(writer, logits, labels, step):
-    for c in range(int(labels.max()) + 1):
-        writer.add_pr_curve(f"pr/{c}", labels == c, logits.softmax(dim=1)[:, c], step)
-
-
-def overflows_in_numpy(writer, logits, labels, step):
-    sizes = np.exp(logits.numpy())
-    for c, column in enumerate((sizes / sizes.sum(axis=1, keepdims=True)).T):
-        writer.add_pr_curve(f"pr/{c}", labels == c, column, step)
-
-
-def takes_a_hundred_thresholds(writer, logits, labels, step):
-    for c in range(logits.size(1)):
-        writer.add_pr_curve(f"pr/{c}", labels == c, logits.softmax(1)[:, c], step, 100)
-
-
 # diagnose
 
 
@@ -441,38 +279,12 @@ def largest(row):
     return ends[np.array(row.counts) > 0].max()
 
 
-def mean_moved(first, last):
-    means = [
-        np.average((row.edges[1:] + row.edges[:-1]) / 2, weights=row.counts)
-        for row in (first, last)
-    ]
-    return abs(means[0] - means[1])
-
-
 def by_layer(folder, cut=lambda tag: tag.split("/", 1)):
     layers = {}
     for row in boards.histograms(folder):
         kind, name = cut(row.tag)
         layers.setdefault(name, {"weight": [], "gradient": []})[kind].append(row)
     return layers
-
-
-def diagnosed_by(moved=share_moved, least=0.01, cut=lambda tag: tag.split("/", 1)):
-    """A diagnosis that calls a layer learning where at least so much has moved."""
-
-    def diagnose(folder):
-        states = {}
-        for name, rows in by_layer(folder, cut).items():
-            if not rows["gradient"]:
-                states[name] = "frozen"
-            elif all_zero(rows["gradient"]):
-                states[name] = "dead"
-            else:
-                learning = moved(rows["weight"][0], rows["weight"][-1]) >= least
-                states[name] = "learning" if learning else "stuck"
-        return states
-
-    return diagnose
 
 
 def interpolates_the_counts(folder):
@@ -545,33 +357,6 @@ def fills_objects(folder):
     return {name: layer.state for name, layer in layers.items()}
 
 
-def _wants(of_tops):
-    """Says "stuck" only if that one of the gradients' largest values is not zero."""
-
-    def diagnose(folder):
-        states = {}
-        for layer, rows in by_layer(folder).items():
-            tops = [largest(row) for row in rows["gradient"]]
-            share = moved(rows["weight"][0], rows["weight"][-1])
-            if not tops:
-                states[layer] = "frozen"
-            elif max(tops) <= 1e-12:
-                states[layer] = "dead"
-            else:
-                states[layer] = "stuck" if of_tops(tops) > 1e-12 and share < 0.01 else "learning"
-        return states
-
-    return diagnose
-
-
-wants_every_gradient = _wants(min)
-wants_the_last_gradient = _wants(lambda tops: tops[-1])
-
-
-def cuts_at_both_ends(tag):
-    return tag.split("/")[0], tag.split("/")[-1]
-
-
 # best
 
 
@@ -633,33 +418,8 @@ def begins_at_zero(folder):
     return answer
 
 
-def takes_the_last_of_each(folder):
-    points = boards.scalars(folder, "accuracy/validation")
-    last = {p.run: p for p in points if p.value == p.value}
-    top = max(last.values(), key=lambda p: p.value)
-    return top.run, top.step, top.value
-
-
 RIGHT = {
-    "on_disk": [
-        {
-            "len(files)": files,
-            "len(points)": 3,
-            "[point.step for point in points]": steps,
-            "TensorBoard servers started": servers,
-        }
-        for files, steps, servers in [
-            (1, [0, 0, 0], 0),
-            (np.int64(1), (0, 0, 0), np.int32(0)),
-            (torch.tensor(1), np.zeros(3, dtype=int), 0.0),
-        ]
-    ],
-    "look": [
-        looks_at_a_copy,
-        looks_with_topk,
-        looks_and_detaches,
-        looks_at_one_after_the_other,
-    ],
+    "look": [looks_at_a_copy, looks_with_topk, looks_and_detaches, looks_at_one_after_the_other],
     "train_epoch": [
         counts_its_steps,
         empties_the_gradients_after_logging_them,
@@ -668,7 +428,6 @@ RIGHT = {
     ],
     "smooth": [
         takes_weighted_means,
-        keeps_the_sum_of_factors,
         multiplies_by_a_matrix,
         accumulates_pairs,
         reckons_in_fractions,
@@ -678,22 +437,8 @@ RIGHT = {
         closes_no_writer,
         names_another_number_first,
         subclasses_the_writer,
-        makes_temporary_names,
     ],
-    "log_pr_curves": [
-        logs_column_by_column,
-        logs_with_numpy,
-        logs_backwards,
-        logs_without_a_loop,
-    ],
-    "which": [
-        dict(zip("ABCDE", words, strict=True))
-        for words in [
-            ["too small", "dead", "too large", "healthy", "frozen"],
-            np.array(["too small", "dead", "too large", "healthy", "frozen"]),
-            ["Too small", "Dead", "Too large", "Healthy", "Frozen"],
-        ]
-    ],
+    "log_pr_curves": [logs_column_by_column, logs_with_numpy, logs_backwards, logs_without_a_loop],
     "diagnose": [
         interpolates_the_counts,
         takes_the_chapters_functions,
@@ -703,77 +448,100 @@ RIGHT = {
     "best": [goes_run_by_run, asks_numpy, sorts_named_tuples, asks_for_the_best_of_each_run],
 }
 
-_TOP = {"run": "run-d", "step": 230, "value": 40.0}
-_FAULTS = {
-    "the rate never falls": "run-c",
-    "it overfits": "run-b",
-    "validation is the training data": "run-f",
-}
-_HIDDEN = dict(zip("ABCDE", ("too small", "dead", "too large", "healthy", "frozen"), strict=True))
 
 WRONG = {
-    "read_board": [
-        ({**_TOP, "run": "six/run-d"}, "without the folder: `run-d`"),
-        ({**_TOP, "value": 39.9}, "off the axis"),
-    ],
-    "wrong_runs": [
-        ({fault: f"six/{run}" for fault, run in _FAULTS.items()}, "These are the right runs"),
-        *(
-            ({**_FAULTS, fault: f"six/{run}"}, f"without the folder: `{run}`")
-            for fault, run in _FAULTS.items()
+    "look": [
+        (
+            "    model.eval()\n",
+            "    model.eval()\n    model.zero_grad()\n",
+            "The gradients that the model holds",
+        ),
+        (
+            "    model.eval()\n",
+            "    model.eval()\n    model.requires_grad_(True)\n",
+            "`requires_grad` of each",
+        ),
+        (
+            "return classes",
+            "torch.set_grad_enabled(True)\n    return classes",
+            "Whether gradients are recorded",
+        ),
+        ("return classes", "torch.rand(1)\n    return classes", "The state of the random numbers"),
+        ("return classes", "images.mul_(2)\n    return classes", "The images"),
+        (
+            "model(images).softmax(dim=1)",
+            "nn.functional.normalize(model(images).exp(), p=1)",
+            "probability for each predicted class",
         ),
     ],
-    "which": [
-        ({**_HIDDEN, "A": "slow"}, "none of the five words. Why is it slow?"),
-        ({**_HIDDEN, "A": "small"}, 'write `"too small"`'),
-        ({**_HIDDEN, "C": "large"}, 'write `"too large"`'),
-    ],
-    "look": [
-        (empties_gradients, "The gradients that the model holds"),
-        (makes_everything_ask_for_gradients, "`requires_grad` of each"),
-        (records_afterwards, "Whether gradients are recorded"),
-        (draws_a_random_number, "The state of the random numbers"),
-        (scales_the_images_in_place, "The images"),
-        (restores_with_train, "which also reaches the parts of the module"),
-        (overflows, "probability for each predicted class"),
-    ],
     "train_epoch": [
-        (trains_in_eval_mode, "The modes are the caller's"),
-        (leaves_eval_mode_behind, "The modes are the caller's"),
-        (logs_no_histogram_of_zeros, "A gradient of zeros gets one"),
-        (logs_sizes_of_gradients, "since the start of the whole training"),
-        (adds_to_gradients_that_are_there, "and not before the first one"),
+        (
+            '    writer.add_scalar("loss/epoch"',
+            '    model.eval()\n    writer.add_scalar("loss/epoch"',
+            "The modes are the caller's",
+        ),
+        (
+            "if parameter.grad is not None:",
+            "if parameter.grad is not None and parameter.grad.any():",
+            "A gradient of zeros gets one",
+        ),
+        (
+            'writer.add_scalar("loss/batch", loss.item(), step)',
+            "pass",
+            "since the start of the whole training",
+        ),
     ],
     "smooth": [
-        (cuts_off_fractions, "the new value enters with the factor"),
-        (writes_into_the_values, "it stays as it was"),
-        (gives_an_array, "A list or a tuple is expected"),
+        (
+            "average / (1 - weight**n)",
+            "type(value)(average / (1 - weight**n))",
+            "the new value enters with the factor",
+        ),
+        ("return smoothed", "values[:] = smoothed\n    return values", "it stays as it was"),
+        ("return smoothed", "return torch.tensor(smoothed)", "A list or a tuple is expected"),
     ],
     "sweep": [
-        (rounds_to_four_decimals, "holds `str(rate)`"),
-        (takes_the_point_out, "holds `str(rate)`"),
-        (nests_its_runs, "directly under"),
-        (returns_tensors, "`.item()`"),
+        ("={rate}", "={rate:.4f}", "holds `str(rate)`"),
+        ('f"rate={rate}"', 'f"rate={rate}".replace(".", "_")', "holds `str(rate)`"),
+        ("Path(folder, ", 'Path(folder, "sweep", ', "directly under"),
+        ("append(loss.item())", "append(loss.detach())", "`.item()`"),
         (empties_its_own_folder, "an earlier sweep"),
     ],
     "log_pr_curves": [
-        (logs_as_many_classes_as_labels, "A class that these labels do not hold"),
-        (overflows_in_numpy, "however large the logits"),
-        (takes_a_hundred_thresholds, "takes by itself"),
-    ],
-    "diagnose": [
-        (diagnosed_by(mean_moved), "of its weights below 0.01"),
-        (diagnosed_by(mean_moved, least=1e-4), "whether *any* weight has moved"),
-        (diagnosed_by(mean_moved, least=0.1), "of its weights below 0.01"),
-        (diagnosed_by(least=0.05), "of the weights is 0.01 or more"),
-        (diagnosed_by(least=0.001), "whether *any* weight has moved"),
-        (diagnosed_by(cut=cuts_at_both_ends), "It may have a `/` in it"),
-        (wants_every_gradient, "at least one gradient outside"),
-        (wants_the_last_gradient, "at least one gradient outside"),
+        (
+            "logits.softmax(dim=1)",
+            "nn.functional.normalize(logits.exp(), p=1)",
+            "however large the logits",
+        ),
+        ("[:, c], step", "[:, c], step, 100", "takes by itself"),
     ],
     "best": [
         (reads_the_last_file_only, "still counts"),
         (begins_at_zero, "A tuple or a list is expected"),
-        (takes_the_last_of_each, "is the highest"),
+    ],
+    "diagnose": [
+        (
+            "leavers = [abs(before.get(edge, 0) - after.get(edge, 0)) for edge in before | after]",
+            "means = [(r.edges[1:] * r.counts).sum() / sum(r.counts) for r in (one, other)]",
+            "sum(leavers) / 2 / sum(one.counts)",
+            "abs(means[0] - means[1])",
+            "of its weights below 0.01",
+        ),
+        ("moved < 0.01", "moved < 0.05", "of the weights is 0.01 or more"),
+        (
+            'kind, _, layer = row.tag.partition("/")',
+            'kind, *_, layer = row.tag.split("/")',
+            "It may have a `/` in it",
+        ),
+        (
+            "moved < 0.01",
+            "moved < 0.01 and not any(map(all_zero, gradients))",
+            "at least one gradient outside",
+        ),
+        (
+            "moved < 0.01",
+            "moved < 0.01 and not all_zero(gradients[-1])",
+            "at least one gradient outside",
+        ),
     ],
 }
