@@ -1,6 +1,7 @@
 """Figures with sliders: a chapter's explorer is a drawing function, and this adds the controls.
 
-Where widgets cannot be shown, the figure for the first values stands there.
+The figure for the first values is saved with the controls. A page that shows a notebook without
+running it, such as GitHub's, has no controls and shows that figure.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from matplotlib.figure import Figure
 
 from helpers import plots
 
+_VIEW = "application/vnd.jupyter.widget-view+json"
+
 
 def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
     """Show ``draw(**values)`` under a control for each argument, and again whenever one moves.
@@ -21,12 +24,25 @@ def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
     for a menu, a widget for anything else. They begin at the defaults of ``draw``, where it has
     any. ``alt`` is the figure's alternative text. An error in ``draw`` is shown below the controls.
     """
-    from ipywidgets import interact
+    from IPython import get_ipython
+    from IPython.display import display
+    from ipywidgets import interactive
+
+    first = []
 
     def show(**values: Any) -> None:
-        plots.show(draw(**values), alt=alt)
+        figure = draw(**values)
+        if not first:
+            first.append(plots.bundle(figure, alt))
+        plots.show(figure, alt=alt)
 
-    # interact takes the first values from the defaults in a signature
+    # interactive takes the first values from the defaults in a signature
     parameters = inspect.signature(draw).parameters.values()
     show.__signature__ = inspect.Signature([one for one in parameters if one.name in controls])
-    interact(show, **controls)
+    shown = interactive(show, **controls)
+    if not shown.kwargs:  # ipywidgets 7 has not drawn yet
+        shown.update()
+    if get_ipython() is not None:
+        data, metadata = first[0] if first else ({"text/plain": alt}, {})
+        view = {"version_major": 2, "version_minor": 0, "model_id": shown.model_id}
+        display({**data, _VIEW: view}, metadata=metadata, raw=True)

@@ -5,11 +5,13 @@ Reading does not change the checkout: a reader works on copies in ``work/``, whi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +56,11 @@ def update(folder: Path) -> list[str]:
                 kept.append(original.stem)
         if copied != before:
             _write(work / _RECORD, json.dumps(copied, indent=1).encode())
-    return [_kept_line(stem) for stem in kept]
+    return [
+        f"{stem}.ipynb has a newer version; you edited yours, so it stays. To get the new one and "
+        f"keep yours beside it: python -m helpers lab --fresh {stem}"
+        for stem in kept
+    ]
 
 
 def set_aside(folder: Path, stem: str) -> str | None:
@@ -95,9 +101,21 @@ def launch(folder: Path, arguments: list[str]) -> None:
     server.start()
 
 
+@functools.cache
 def working_copy(folder: Path) -> Path:
-    """Where a checkout's working copy lies."""
-    return folder / "work"
+    """Where a checkout's working copy lies: in ``work/``.
+
+    If the checkout is read-only, it lies in a temporary folder of this process, and so do the
+    files and the progress of its kernels; a printed line says so.
+    """
+    work = folder / "work"
+    if os.access(work if work.exists() else folder, os.W_OK):
+        return work
+    temporary = Path(tempfile.mkdtemp(prefix="pytorch-by-experiment-"))
+    os.environ.setdefault("TUTORIAL_SCRATCH", str(temporary / "scratch"))
+    print(f"{folder} is read-only: your copies and your progress go to {temporary}.")
+    print("The next start does not find them. To keep them, copy the course to a folder of yours.")
+    return temporary / "work"
 
 
 def _tell(server: Any, work: Path) -> None:
@@ -217,10 +235,3 @@ def _fingerprint(notebook: Path) -> str:
         return hashlib.sha256(content).hexdigest()
     sources = json.dumps([cell for cell in cells if cell[1].strip()])
     return hashlib.sha256(sources.encode()).hexdigest()
-
-
-def _kept_line(stem: str) -> str:
-    return (
-        f"{stem}.ipynb has a newer version; you edited yours, so it stays. To get the new one and "
-        f"keep yours beside it: python -m helpers lab --fresh {stem}"
-    )

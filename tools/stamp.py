@@ -253,7 +253,7 @@ def setup_source(repository: Repository) -> str:
 # a folder of its own and removes it. The installation is not editable: a running kernel would not
 # find it.
 _SETUP = Template(r"""
-# In Colab, this cell installs the course. Elsewhere it only checks that the course is there.
+# In Colab, this cell installs the course. Elsewhere it says what to run if the course is missing.
 import importlib.util
 import subprocess
 import sys
@@ -272,20 +272,20 @@ for package, file in own_files.items():
             "Rename or remove that, restart the kernel, and run this cell again."
         )
 if missing:
-    pip = [sys.executable, "-m", "pip", "install"]
+    course = "git+$url@$branch"
     if "google.colab" not in sys.modules:
-        raise ImportError(f"Run `{' '.join(pip)} -e .` in the course's folder, then restart.")
-    url = "$url"
-    course = f"git+{url}@$branch"
+        what = "-e .." if Path("../helpers", own_files["helpers"]).is_file() else course
+        line = f"`%pip install {what}` in a new cell (on Kaggle, turn the internet on first)"
+        raise ImportError(f"Run {line}, then restart the kernel.")
+    pip = [sys.executable, "-m", "pip", "install", course]
     kept = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "numpy")]
-    done = subprocess.run([*pip, course, *kept], capture_output=True, text=True)
+    done = subprocess.run([*pip, *kept], capture_output=True, text=True)
     if done.returncode:
         said = (done.stdout + done.stderr)[-2000:]
         todo = "Fix what pip says below"
         if "conflicting dependencies" in said:
             todo = "Choose a newer runtime (Runtime → Change runtime type)"
-        failed = f"pip could not install the course from {course}."
-        raise RuntimeError(f"{failed} {todo}, then run this cell again.\n{said}")
+        raise RuntimeError(f"pip can't install {course}. {todo}, then run this cell again.\n{said}")
     importlib.invalidate_caches()
 """)
 

@@ -1,8 +1,9 @@
-"""The setup cell: it installs the course in Colab, and elsewhere says what is missing."""
+"""The setup cell: it installs the course in Colab, and elsewhere says how."""
 
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from importlib.machinery import PathFinder
@@ -115,11 +116,28 @@ def test_another_module_is_noticed_among_the_installed_packages_too(machine, str
     assert str(file) in str(caught.value)
 
 
-def test_outside_colab_the_cell_says_what_to_run(machine):
+@pytest.mark.parametrize("place", ["notebooks", "work"])
+def test_in_a_checkout_the_cell_says_how_to_install_it(machine, monkeypatch, place):
+    install_course(machine)
+    machine.installed.rename(machine.folder / "course")
+    (machine.folder / "course" / place).mkdir()
+    monkeypatch.chdir(machine.folder / "course" / place)
+    with pytest.raises(ImportError, match=re.escape("`%pip install -e ..` in a new cell")):
+        run_cell()
+    assert machine.asked == []
+
+
+def test_elsewhere_than_in_colab_the_cell_gives_the_line_that_installs_the_course(
+    machine, monkeypatch
+):
+    """On Kaggle, SageMaker or Deepnote, or beside nothing but the notebook."""
+    monkeypatch.chdir(machine.folder)
     with pytest.raises(ImportError) as caught:
         run_cell()
-    command = f"{sys.executable} -m pip install -e ."
-    assert str(caught.value) == f"Run `{command}` in the course's folder, then restart."
+    assert str(caught.value) == (
+        f"Run `%pip install {COURSE}` in a new cell (on Kaggle, turn the internet on first), "
+        "then restart the kernel."
+    )
     assert machine.asked == []
 
 
@@ -150,7 +168,7 @@ def test_where_pip_fails_the_cell_says_what_to_do(machine, said, todo):
     with pytest.raises(RuntimeError) as caught:
         run_cell()
     assert str(caught.value) == (
-        f"pip could not install the course from {COURSE}. {todo}, then run this cell again.\n{said}"
+        f"pip can't install {COURSE}. {todo}, then run this cell again.\n{said}"
     )
 
 

@@ -97,7 +97,7 @@ import chapters
 """)
     assert done.returncode == 0, done.stderr
     sentence, _, said = done.stdout.partition("\n")
-    assert sentence.startswith("pip could not install the course from ")
+    assert sentence.startswith("pip can't install git+")
     assert ("Choose a newer runtime" in sentence) == (cause is newer_torch)
     assert FAILURES[cause] in said
     assert colab.installed() == {"pytorch_by_experiment"}
