@@ -10,9 +10,8 @@ from tests.chapters import answers
 CATALOGUE = chapters.catalogue()
 
 
-@pytest.mark.parametrize(("name", "wrong"), list(answers.listed("WRONG")))
-def test_a_wrong_answer_is_told_what_is_wrong(name, wrong):
-    answer, says = wrong
+@pytest.mark.parametrize(("name", "answer", "says"), list(answers.wrong(*CATALOGUE)))
+def test_a_wrong_answer_is_told_what_is_wrong(name, answer, says):
     card = CATALOGUE[name].check(answer)
     assert card.state == "wrong", card
     assert says in card.text, card

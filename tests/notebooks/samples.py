@@ -8,8 +8,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 
-def code(source: str, id: str, tags: Sequence[str] = ()) -> NotebookNode:
-    return new_code_cell(source, id=id, metadata={"tags": [*tags]} if tags else {})
+def code(
+    source: str, id: str, tags: Sequence[str] = (), outputs: Sequence[NotebookNode] = ()
+) -> NotebookNode:
+    metadata = {"tags": [*tags]} if tags else {}
+    return new_code_cell(source, id=id, metadata=metadata, outputs=[*outputs])
 
 
 def markdown(source: str, id: str, tags: Sequence[str] = ()) -> NotebookNode:

@@ -20,7 +20,7 @@ from helpers.exercises.feedback import Card
 text = "It *adds*: call `optimizer.zero_grad()` in each step. " * 5
 rows = (("expected", "tensor([" + "0.1234, " * 40 + "])"), ("got", "no_break_" * 40))
 listing = f"print({'x' * 200!r})"
-for state in ("todo", "wrong", "right", "hint", "solution"):
+for state in ("todo", "wrong", "right", "hint", "solution", "report"):
     display(Card(state, "A title", text, rows, listing))
 os.environ["TUTORIAL_SCRATCH"] += "/" + "unbroken" * 15
 display(chapters.progress(), runtime.report())"""

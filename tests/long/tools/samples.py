@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from chapters import Chapter
 from helpers import checkout
+from tests.notebooks.samples import markdown, notebook
 
 CHAPTER = Chapter(stem="00_start_here", title="Sample", question="Why?")
 NEXT = Chapter(stem="01_module", title="Next", question="And then?")
@@ -47,20 +46,7 @@ To look first, read [the site](https://elsewhere.test/site).
 """
 
 
-def code(source: str, id: str, tags: Sequence[str] = (), outputs: Sequence = ()) -> NotebookNode:
-    metadata = {"tags": list(tags)} if tags else {}
-    return new_code_cell(source, id=id, metadata=metadata, outputs=list(outputs))
-
-
-def text(source: str, id: str) -> NotebookNode:
-    return new_markdown_cell(source, id=id)
-
-
-def notebook(*cells: NotebookNode) -> NotebookNode:
-    return new_notebook(cells=list(cells))
-
-
-RECAP = text("## What to keep\n| You want | Reach for |\n|---|---|\n| a sum | `+` |", "recap")
+RECAP = markdown("## What to keep\n| You want | Reach for |\n|---|---|\n| a sum | `+` |", "recap")
 
 
 def course(folder: Path, *cells: NotebookNode) -> Path:
@@ -76,5 +62,5 @@ def course(folder: Path, *cells: NotebookNode) -> Path:
 
 def write(folder: Path, *cells: NotebookNode) -> None:
     """Give the course's chapter other cells."""
-    nb = notebook(text("# 00 · Sample", "header"), *cells, RECAP, text("---", "footer"))
+    nb = notebook(markdown("# 00 · Sample", "header"), *cells, RECAP, markdown("---", "footer"))
     nbformat.write(nb, folder / "notebooks" / f"{CHAPTER.stem}.ipynb")

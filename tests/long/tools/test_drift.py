@@ -11,7 +11,9 @@ import pytest
 
 from chapters import CHAPTERS
 from helpers import checkout
-from tests.long.tools.samples import CHAPTER, code, course, notebook, text
+from tests.long.tools.samples import CHAPTER, course
+from tests.notebooks.samples import code, notebook
+from tests.notebooks.samples import markdown as text
 from tools import claims, drift
 from tools.__main__ import main
 from tools.run import EXECUTED, run

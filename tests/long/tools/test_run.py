@@ -16,7 +16,8 @@ import pytest
 
 from helpers import checkout
 from helpers.checkout import CourseError
-from tests.long.tools.samples import CHAPTER, code, course, notebook
+from tests.long.tools.samples import CHAPTER, course
+from tests.notebooks.samples import code, notebook
 from tools import run as runner
 from tools.run import EXECUTED, clean_environment, executed, failures, run
 
@@ -88,7 +89,7 @@ def test_no_path_of_this_machine_gets_into_the_outputs():
 def test_what_a_widget_shows_is_the_cells_own_output():
     """In a process of its own, since ``conftest.py`` changes nbclient in those of pytest."""
     program = """
-from tests.long.tools.samples import code, notebook
+from tests.notebooks.samples import code, notebook
 from tools.run import run
 source = "from ipywidgets import interact; interact(lambda n: print('n is', n), n=(0, 10, 1));"
 print(run(notebook(code(source, "explore"))).notebook.cells[0].outputs)

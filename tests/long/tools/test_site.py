@@ -23,17 +23,9 @@ from chapters import CHAPTERS
 from helpers import checkout, explain
 from helpers.checkout import CourseError
 from helpers.expect import expect_error
-from tests.long.tools.samples import (
-    CHAPTER,
-    NEXT,
-    PNG,
-    README,
-    RECAP,
-    code,
-    course,
-    notebook,
-    text,
-)
+from tests.long.tools.samples import CHAPTER, NEXT, PNG, README, RECAP, course
+from tests.notebooks.samples import code, notebook
+from tests.notebooks.samples import markdown as text
 from tools import site
 from tools.repository import repository
 from tools.site import chapter, front, markdown, mathml, messages, recap

@@ -16,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from chapters import CHAPTERS
 from helpers import checkout
 from helpers.checkout import CourseError
-from tests.long.tools.samples import code, notebook, text
+from tests.notebooks.samples import code, notebook
+from tests.notebooks.samples import markdown as text
 from tools import minutes, stamp
 from tools.__main__ import main
 from tools.repository import Repository

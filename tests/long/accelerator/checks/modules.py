@@ -39,7 +39,7 @@ def of(module: str) -> Callable:
 
 @of("runtime")
 def chooses_it_and_seeds_it():
-    assert runtime.device().type == NAME and runtime.report().device == NAME
+    assert runtime.device().type == NAME and runtime.report().rows["device"] == NAME
     draws = []
     for n in (1, 1, 2):
         runtime.seed(n)
