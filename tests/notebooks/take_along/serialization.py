@@ -16,7 +16,7 @@ assert all(
 )
 assert ours["scheduler"] == theirs["scheduler"]
 assert torch.equal(ours["random"], theirs["random"])
-assert torch.equal(ours["order"], theirs["order"])
+assert torch.equal(ours["generator"], theirs["generator"])
 
 # what `train` returns has the weights of the epoch that was best on the validation part
 best = train(straight, epochs=4)
