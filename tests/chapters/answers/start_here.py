@@ -183,7 +183,7 @@ WRONG = {
         (
             "Adam(model.parameters(), lr=0.01)",
             "SGD(model.parameters(), lr=0.0001)",
-            "is the learning rate large enough",
+            "is the learning rate far too small",
         ),
         ("Adam(model.parameters()", "Adam([model[3].bias]", "look at the data"),
         ("\n    return model", "", "A function that has no `return`"),

@@ -114,7 +114,7 @@ def in_words_of_home(text):
         (FORK.slug, HOME.slug),
         (FORK.site, HOME.site),
         (f"/blob/{FORK.branch}/", f"/blob/{HOME.branch}/"),
-        (f"{{url}}@{FORK.branch}", f"{{url}}@{HOME.branch}"),
+        (f"{HOME.slug}@{FORK.branch}", f"{HOME.slug}@{HOME.branch}"),
         (f'branch = "{FORK.branch}"', f'branch = "{HOME.branch}"'),
         (f"cd {FORK.name}\n", f"cd {HOME.name}\n"),
     ):
