@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -28,10 +29,15 @@ def main(argv: list[str]) -> int:
     if options.for_jupyter and options.run is not _lab:
         parser.error(f"unrecognized arguments: {' '.join(options.for_jupyter)}")
     try:
-        return options.run(options)
+        done = options.run(options)
+        sys.stdout.flush()
     except CourseError as error:
         print(f"python -m helpers: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # what reads the answer has enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return done
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     reset.set_defaults(run=_reset)
 
     explain = commands.add_parser(
-        "explain", help="say what a message of torch means and what helps", allow_abbrev=False
+        "explain",
+        help="say what a message of torch means and what helps",
+        description="Say what a message means and what helps: of torch 2 or later, torchvision, "
+        "TensorBoard, a notebook, or the plain Python around them.",
+        allow_abbrev=False,
     )
     explain.add_argument(
         "message",

@@ -1,7 +1,13 @@
 """What a message of torch means and what helps: ``python -m helpers explain``, offline.
 
+In scope is what a learner of the chapters' subjects gets from torch 2 or later, torchvision,
+TensorBoard, a notebook, or plain Python around them: shapes, dtypes, devices and CUDA, autograd,
+modules, losses, optimizers, loaders and workers, files and state dicts, half precision, compiling,
+several processes, and installing. What other libraries say is left to them.
+
 The answers stand in ``messages.toml``. A message is found by torch's wording, whatever numbers,
-names, paths and shapes are in it; where no wording fits, by the words that it shares with one.
+names, paths and shapes are in it; where no wording fits, by the words that it shares with one; at
+last by a general entry, which says what errors of this type and place have in common.
 """
 
 from __future__ import annotations
@@ -22,8 +28,12 @@ else:
     import tomli as tomllib
 
 LIKE_ENOUGH, FEWEST_WORDS = 0.5, 7  # the likeness (of 1) and the shared words that make an answer
-ERROR_NAME = re.compile(r"\werror:")  # a wording with it also says what stands above the message
+ERROR_NAME = re.compile(
+    r"(?:^|[\w?])(?:error|warning):"
+)  # a wording with it also says what stands above the message
+ANY_TYPE = "Error"  # of a general entry
 HEAD = re.compile(r"(?<!except )\b(?:\w+\.)*(\w*(?:Error|Warning|Exception))\s*[:：]\s*")
+BARE = re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception))\s*\Z", re.MULTILINE)  # without a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +45,10 @@ class Entry:
     message: str
     cause: str
     fix: str
-    where: Sequence[str]
+    where: Sequence[str] = ()
     also: Sequence[str] = ()
     quoted: bool = False
+    general: bool = False
 
 
 @cache
@@ -55,39 +66,32 @@ def parsed(text: str) -> tuple[str, str, str]:
     """
     text = re.sub(r"\x1b\[[\d;]*m", "", text)  # the colours of a notebook
     text = re.sub(r"\\n(?=[A-Z]\w+(?:Error|Warning):)", "\n", text)  # a message within a message
+    text = BARE.sub(r"\1: ", text)
     *above, head = [None, *HEAD.finditer(text)]
     if head is None:
         return "", text, text
-    start = above[-1].end() if above[-1] else 0
-    return head[1], text[head.end() :], text[start:]
+    start = head.start()  # of the names before the message: "InductorError: FileNotFoundError: …"
+    while above[-1] and above[-1].end() == start:
+        start = above.pop().start()
+    return head[1], text[head.end() :], text[above[-1].end() if above[-1] else 0 :]
 
 
 def normalised(text: str) -> str:
-    """The text in lower case without quotation marks, and with # for each number."""
-    text = re.sub(r"['\"`‘’“”]", "", text.lower())
+    """The text in lower case without quotation marks, with / for \\ and # for each number."""
+    text = re.sub(r"\\+", "/", re.sub(r"['\"`‘’“”]", "", text.lower()))
     return " ".join(re.sub(r"0x[\da-f]+|\d+(?:\.\d+)*", "#", text).split())
 
 
 def find(text: str) -> Entry | None:
     """The entry that answers a message or a traceback; None if there is none."""
-    type_name, message, traceback = parsed(text)
-    said, whole = normalised(message), normalised(traceback)
-    if fits := [
-        (size, e.type == type_name, e)
-        for e, pattern, size in _patterns()
-        if pattern.search(whole if ERROR_NAME.search(pattern.pattern) else said)
-    ]:
-        return max(fits, key=lambda fit: fit[:2])[2]
-    likeness, shared, entry = ranked(text)[0]
-    is_like = likeness >= LIKE_ENOUGH and shared >= FEWEST_WORDS
-    return entry if is_like and type_name in ("", entry.type) else None
+    return _found(text)[0]
 
 
 def ranked(text: str) -> list[tuple[float, int, Entry]]:
     """Each entry's wordings by their likeness to a message; rare words count for more."""
     said = _words(normalised(parsed(text)[1])[:400])
     found = []
-    for entry, words in ((it, _words(wording)) for it, wording in _wordings()):
+    for entry, words in ((it, _words(w)) for it, _, w in _wordings() if not it.general):
         likeness = _weight(said & words) / (math.sqrt(_weight(said) * _weight(words)) or 1)
         found.append((likeness, len(said & words), entry))
     return sorted(found, key=lambda it: -it[0])
@@ -95,8 +99,10 @@ def ranked(text: str) -> list[tuple[float, int, Entry]]:
 
 def answer(text: str) -> tuple[bool, str]:
     """Whether something is known of a message, and what to print."""
-    if entry := find(text):
-        lines = [f"{entry.type}: {entry.message}", f"Why: {entry.cause}", f"Try: {entry.fix}"]
+    entry, wording = _found(text)
+    if entry:
+        head = "Not known word for word. In general:" if entry.general else wording
+        lines = [head, f"Why: {entry.cause}", f"Try: {entry.fix}"]
         lines += [f"See: notebooks/{it.replace('#', '.ipynb: ', 1)}" for it in entry.where]
         return True, "\n".join(textwrap.fill(it, 88, subsequent_indent="     ") for it in lines)
     near = dict.fromkeys(it for likeness, _, it in ranked(text) if likeness > 0.2)
@@ -104,22 +110,49 @@ def answer(text: str) -> tuple[bool, str]:
     return False, "\n".join(["Not known here." + " The nearest are:" * bool(lines), *lines])
 
 
-@cache
-def _wordings() -> list[tuple[Entry, str]]:
-    return [(it, normalised(w).rstrip(" .!:")) for it in entries() for w in (it.message, *it.also)]
+def _found(text: str) -> tuple[Entry | None, str]:
+    """The entry that answers a text, and the wording of it that was met."""
+    type_name, message, traceback = parsed(text)
+    said, whole = normalised(message), normalised(traceback)
+    fits = [
+        (size, e.type == type_name, e, wording)
+        for e, wording, part, pattern, size in _patterns()
+        # the part first, which is a hundred times faster
+        if part in whole and pattern.search(whole if ERROR_NAME.search(pattern.pattern) else said)
+    ]
+    if known := [fit for fit in fits if not fit[2].general]:
+        return max(known, key=lambda fit: fit[:2])[2:]
+    likeness, shared, entry = ranked(text)[0]
+    is_like = likeness >= LIKE_ENOUGH and shared >= FEWEST_WORDS
+    if is_like and type_name in ("", entry.type):
+        return entry, entry.message
+    general = (fit[2:] for fit in fits if fit[2].type in (type_name, ANY_TYPE))
+    return next(general, (None, ""))
 
 
 @cache
-def _patterns() -> list[tuple[Entry, re.Pattern[str], int]]:
-    """Each wording as a pattern, with its length."""
-    made = [(it, re.escape(re.sub(" *… *", "…", w).lstrip("…"))) for it, w in _wordings()]
-    return [(it, re.compile(_gaps(w)), len(w.rstrip("…"))) for it, w in made]
+def _wordings() -> list[tuple[Entry, str, str]]:
+    """Each wording of each entry, as it is and normalised."""
+    said = ((it, w) for it in entries() for w in (it.message, *it.also))
+    return [(it, w, normalised(w).rstrip(" .!:")) for it, w in said]
 
 
-def _gaps(wording: str) -> str:
+@cache
+def _patterns() -> list[tuple[Entry, str, str, re.Pattern[str], int]]:
+    """Each wording with its longest part without a gap, its pattern, and its length."""
+    made = []
+    for it, wording, plain in _wordings():
+        part = max(re.split(" *… *", plain), key=len)
+        literal = re.escape(re.sub(" *… *", "…", plain).lstrip("…"))
+        pattern = re.compile(_gaps(literal, it.general))
+        made.append((it, wording, part, pattern, len(literal.rstrip("…"))))
+    return made
+
+
+def _gaps(wording: str, are_long: bool) -> str:
     """A wording as a regular expression: without a gap at its end, it ends where a word does."""
     end = "" if wording.endswith("…") else r"(?!\w)"
-    return wording.rstrip("…").replace("…", ".{0,300}?") + end
+    return wording.rstrip("…").replace("…", ".*?" if are_long else ".{0,300}?") + end
 
 
 def _words(said: str) -> set[str]:
@@ -128,7 +161,7 @@ def _words(said: str) -> set[str]:
 
 @cache
 def _uses() -> Counter[str]:
-    return Counter(word for _, wording in _wordings() for word in _words(wording))
+    return Counter(word for *_, plain in _wordings() for word in _words(plain))
 
 
 def _weight(words: set[str]) -> float:
