@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from helpers import plots
@@ -25,21 +26,35 @@ def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
     any. ``alt`` is the figure's alternative text. An error in ``draw`` is shown below the controls.
     """
     from IPython import get_ipython
-    from IPython.display import display
-    from ipywidgets import interactive
+    from IPython.display import clear_output, display
+    from ipywidgets import HTML, interactive
 
-    first = []
+    first, errors = [], []
+    # Not in the output widget that interactive has: nbclient, which runs notebooks for nbconvert
+    # and papermill, plays the front end of such a widget and then may miss the end of the cell.
+    picture = HTML()
 
     def show(**values: Any) -> None:
-        figure = draw(**values)
+        if errors:
+            errors.clear()
+            clear_output()
+        try:
+            figure = draw(**values)
+        except Exception as error:
+            errors.append(error)
+            raise
+        data, metadata = plots.bundle(figure, alt)
+        plt.close(figure)
+        picture.value = data["text/html"]
         if not first:
-            first.append(plots.bundle(figure, alt))
-        plots.show(figure, alt=alt)
+            first.append((data, metadata))
 
     # interactive takes the first values from the defaults in a signature
     parameters = inspect.signature(draw).parameters.values()
     show.__signature__ = inspect.Signature([one for one in parameters if one.name in controls])
     shown = interactive(show, **controls)
+    *above, out = shown.children
+    shown.children = [*above, picture, out]
     if not shown.kwargs:  # ipywidgets 7 has not drawn yet
         shown.update()
     if get_ipython() is not None:

@@ -98,7 +98,7 @@ class Notebook:
         cell = self.cell(cell_id)
         picture = cell.locator(".widget-interact img")
         self.page.wait_for(picture.count, "the picture of an explorer")
-        controls = cell.locator(".widget-interact .widget-inline-hbox").all()
+        controls = cell.locator(".widget-interact .widget-inline-hbox:not(.widget-html)").all()
         assert controls, "the explorer has no control"
         for control in controls:
             for move in _there_and_back(control):
