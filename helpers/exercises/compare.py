@@ -5,12 +5,13 @@ That is: type, shape, dtype, device, value.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,19 +29,30 @@ class Words(str):
     """What an observation says where there is nothing to compare, such as a missing gradient."""
 
 
+class Texts(NamedTuple):
+    """What a reader is told of a difference."""
+
+    expected: str
+    got: str
+    remark: str = ""
+
+
 @dataclass(frozen=True)
 class Difference:
     """The first place where two results part.
 
     ``kind`` is "type", "length", "keys", "shape", "dtype", "device" or "value", ``where`` the
-    place inside a container or module (``"['loss'][2]"``, empty for the result itself).
+    place inside a container or module (``"['loss'][2]"``, empty for the result itself). ``tell``
+    makes the texts, when they are asked for: of most differences, only the place is needed.
     """
 
     kind: str
     where: str
-    expected: str
-    got: str
-    remark: str = ""
+    tell: Callable[[], Texts]
+
+    @functools.cached_property
+    def told(self) -> Texts:
+        return self.tell()
 
 
 def difference(
@@ -55,7 +67,7 @@ def difference(
     apart as one sum in two orders.
     """
     if type(got) is Words and type(expected) is not Words:
-        return Difference("value", where, describe(expected), str(got))
+        return Difference("value", where, lambda: Texts(describe(expected), str(got)))
     for kinds, compare in _COMPARISONS:
         if issubclass(type(expected), kinds):
             if not issubclass(type(got), kinds):
@@ -135,30 +147,49 @@ def _tensors(expected: Tensor, got: Tensor, where: str, roughly: bool) -> Differ
     with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
         for kind, wanted, came in zip(_KINDS, _form(expected), _form(got), strict=True):
             if wanted != came:
-                return Difference(kind, where, wanted, came)
-        # far quicker than what follows
-        plain_cpu = expected.device.type == "cpu" and expected.layout is torch.strided
-        if plain_cpu and expected.layout is got.layout and torch.equal(expected, got):
+                return Difference(kind, where, functools.partial(Texts, str(wanted), str(came)))
+        if _agree(expected, got, roughly):
             return None
-        try:
-            torch.testing.assert_close(
-                got.detach().cpu(),
-                expected.detach().cpu(),
-                equal_nan=True,
-                check_stride=False,
-                **_tolerances(expected, roughly),
-            )
-        except AssertionError as error:
-            remark = _in_short(str(error))
-            return Difference("value", where, describe(expected), describe(got), remark)
-    return None
+
+    def tell() -> Texts:
+        with torch._C.DisableTorchFunctionSubclass(), torch.no_grad():
+            remark = _in_short(_report(expected, got, roughly))
+            return Texts(describe(expected), describe(got), remark)
+
+    return Difference("value", where, tell)
 
 
 _KINDS = ("shape", "dtype", "device")
 
 
-def _form(tensor: Tensor) -> tuple[str, str, str]:
-    return str(tuple(tensor.shape)), str(tensor.dtype), str(tensor.device)
+def _form(tensor: Tensor) -> tuple[tuple[int, ...], torch.dtype, torch.device]:
+    return tuple(tensor.shape), tensor.dtype, tensor.device
+
+
+def _agree(expected: Tensor, got: Tensor, roughly: bool) -> bool:
+    """Whether ``_report`` has nothing to say, found out in far less time where that is easy."""
+    if expected.device.type == "cpu" and expected.layout is got.layout is torch.strided:
+        if torch.equal(expected, got):
+            return True
+        if expected.dtype == torch.float32:
+            near = _tolerances(expected, roughly) or {"rtol": RTOL, "atol": ATOL}
+            return torch.allclose(got, expected, **near, equal_nan=True)
+    return not _report(expected, got, roughly)
+
+
+def _report(expected: Tensor, got: Tensor, roughly: bool) -> str:
+    """What ``torch.testing`` says about two tensors, "" if they agree."""
+    try:
+        torch.testing.assert_close(
+            got.detach().cpu(),
+            expected.detach().cpu(),
+            equal_nan=True,
+            check_stride=False,
+            **_tolerances(expected, roughly),
+        )
+    except AssertionError as error:
+        return str(error)
+    return ""
 
 
 def _in_short(report: str) -> str:
@@ -197,7 +228,7 @@ def _facts(module: nn.Module) -> dict[str, dict[str, Any]]:
 
 def _dicts(expected: dict, got: dict, where: str, roughly: bool) -> Difference | None:
     if set(expected) != set(got):
-        return Difference("keys", where, describe(list(expected)), describe(list(got)))
+        return _described("keys", where, list(expected), list(got))
     return _items(expected, got, expected, where, roughly)
 
 
@@ -205,7 +236,7 @@ def _sequences(
     expected: tuple | list, got: tuple | list, where: str, roughly: bool
 ) -> Difference | None:
     if len(expected) != len(got):
-        return Difference("length", where, describe(expected), describe(got))
+        return _described("length", where, expected, got)
     return _items(expected, got, range(len(expected)), where, roughly)
 
 
@@ -237,7 +268,7 @@ def _numbers(expected: float, got: Any, where: str, roughly: bool) -> Difference
             agree = both_nan or math.isclose(expected, number, rel_tol=near, abs_tol=ATOL)
         except OverflowError:  # an int that no float can hold
             agree = False
-    return None if agree else Difference("value", where, describe(expected), describe(number))
+    return None if agree else _described("value", where, expected, number)
 
 
 def _others(expected: Any, got: Any, where: str) -> Difference | None:
@@ -247,11 +278,16 @@ def _others(expected: Any, got: Any, where: str) -> Difference | None:
         return other_type(expected, got, where)
     if expected == got:
         return None
-    return Difference("value", where, describe(expected), describe(got))
+    return _described("value", where, expected, got)
+
+
+def _described(kind: str, where: str, expected: Any, got: Any) -> Difference:
+    return Difference(kind, where, lambda: Texts(describe(expected), describe(got)))
 
 
 def other_type(expected: Any, got: Any, where: str) -> Difference:
-    return Difference("type", where, kind_of(expected), kind_of(got), remark_on(expected, got))
+    facts = kind_of(expected), kind_of(got), remark_on(expected, got)
+    return Difference("type", where, functools.partial(Texts, *facts))
 
 
 def remark_on(expected: Any, got: Any) -> str:

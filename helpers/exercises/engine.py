@@ -19,7 +19,7 @@ from typing import Any
 
 from helpers import runtime
 from helpers.exercises import record, unrecognised
-from helpers.exercises.compare import Difference, describe, difference, kind_of, plain
+from helpers.exercises.compare import Difference, Texts, describe, difference, kind_of, plain
 from helpers.exercises.feedback import Card
 from helpers.exercises.sandbox import TookTooLong, first_line, run, undisturbed
 from helpers.exercises.trial import (
@@ -342,6 +342,7 @@ class Exercise:
         first = next((name for name in self.requires if name in names), None) or min(names)
         number = min(number for number, name in found if name == first)
         place, trial = found[number, first], trials[number]
+        texts = place.told
         wanted, got = expected[number].seen[first], trial.seen.get(first)
         demand = self.requires.get(first, "")
         rows = [("tried on", trial.case.label)]
@@ -349,14 +350,14 @@ class Exercise:
             text = _and_demand(self._story_of(got.error, answer), demand)
         elif self._only_roughly(expected, trials):
             text = _NEARLY
-            rows += [("expected", place.expected), ("got", place.got)]
+            rows += [("expected", texts.expected), ("got", texts.got)]
         else:
             text = _sentence(place, demand)
             if demand and place.where and place.kind == "value":
                 rows += [("at", place.where)]  # the demand stands where it would be told
             if not type(wanted) is type(got) is bool and place.kind not in _TOLD_WHOLE:
-                rows += [("expected", place.expected), ("got", place.got)]
-            rows += [("details", place.remark)] if place.kind == "value" and place.remark else []
+                rows += [("expected", texts.expected), ("got", texts.got)]
+            rows += [("details", texts.remark)] if place.kind == "value" and texts.remark else []
         rows += _printed([trial])
         rows += [("it warned", trial.warned[0])] if trial.warned else []
         return self._wrong(text, rows)
@@ -452,14 +453,15 @@ class Prediction(Exercise):
                 rows = [("a prediction looks like", self.blank), *rows]
             lacks = place.kind == "keys" and [key for key in self.right if key not in answer]
             # A value was written, not returned, so the remark on functions does not apply.
-            came = kind_of(answer) if place.kind == "type" and not place.where else place.got
-            told = replace(place, remark="", got=came)
+            came = kind_of(answer) if place.kind == "type" and not place.where else place.told.got
+            texts = Texts(place.told.expected, came)
+            told = replace(place, tell=lambda: texts)
             text = f"`{lacks[0]!r}` is missing." if lacks else _sentence(told, "")
             return self._wrong(text, rows)
         where = f" at `{place.where}`" if place.where else ""
         return self._wrong(
-            f"That is not what happens{where}: `{place.got}` is wrong. Look again, or take a hint "
-            f"with `ex.{self.short_name}.hint()`.",
+            f"That is not what happens{where}: `{place.told.got}` is wrong. Look again, or take a "
+            f"hint with `ex.{self.short_name}.hint()`.",
             self._score(answer),
         )
 
@@ -517,12 +519,13 @@ def _sentence(found: Difference, demand: str) -> str:
     if found.kind in ("value", "argument", "missing", "length", "keys") and demand:
         return f"This is not met: {demand}"
     where = f" at `{found.where}`" if found.where else ""
-    kinds = f"{found.expected} is expected, {found.got} came"
+    expected, got, remark = found.told
+    kinds = f"{expected} is expected, {got} came"
     facts = {
         "argument": f"Your code leaves its argument {found.where} in another state than it should "
         "(a change in place is seen by everyone who holds the object).",
-        "error": f"It should have ended with {found.expected}; it ended with {found.got}.",
-        "type": f"The type differs{where}: {kinds}. {found.remark}".rstrip(),
+        "error": f"It should have ended with {expected}; it ended with {got}.",
+        "type": f"The type differs{where}: {kinds}. {remark}".rstrip(),
         "shape": f"The shape differs{where}: {kinds}.",
         "dtype": f"The dtype differs{where}: {kinds}.",
         "keys": f"The keys differ{where}.",

@@ -34,6 +34,7 @@ the notebook alone.
 
 from __future__ import annotations
 
+import functools
 import linecache
 import re
 import sys
@@ -174,7 +175,7 @@ class Exercises:
         """Makes the reference with pieces of its source replaced."""
 
         def make() -> Any:
-            source = source_of(reference)
+            source = _source_of_reference(reference)
             if not edits or len(edits) % 2:
                 raise FaultyExercise(
                     f"{self._place} [{place}] has an edit of {len(edits)} texts: write pairs of a "
@@ -209,6 +210,10 @@ _OPTIONAL = {"start", "given", "mistake", "requires"}
 _FUNCTION = {"edit", "code"}
 _PREDICTION = {"gives", "code"}
 _TITLE = re.compile(r"(?P<stars>★+) (?P<title>.+) · (?P<minutes>\d+) min")
+
+
+#: an exercise's mistakes are edits of one source, and it takes long to find it
+_source_of_reference = functools.lru_cache(maxsize=8)(source_of)
 
 
 def _names_of(reference: Callable) -> dict[str, Any]:

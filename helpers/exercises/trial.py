@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from helpers.exercises.compare import Difference, difference, kind_of, remark_on
+from helpers.exercises.compare import Difference, Texts, difference, kind_of, remark_on
 from helpers.exercises.sandbox import TookTooLong, error_text, first_line, run
 
 #: the name of an observation that a case does not name
@@ -134,7 +134,7 @@ def differences(
             elif ours.raised:
                 continue
             else:
-                place = Difference("missing", "", "an observation", "none")
+                place = Difference("missing", "", lambda: Texts("an observation", "none"))
             if place:
                 found[number, name] = place
     return found
@@ -148,7 +148,7 @@ def value_difference(
         both = type(expected) is type(got)
         if both and isinstance(got.error, type(expected.error)):
             return None
-        return Difference("error", "", _error_name(expected), _error_name(got))
+        return Difference("error", "", lambda: Texts(_error_name(expected), _error_name(got)))
     if name == ARGUMENTS:
         return _argument_difference(expected, got, roughly)
     return difference(expected, got, roughly=roughly)

@@ -77,7 +77,7 @@ def test_anything_can_be_described(value):
 def test_the_first_difference_is_named(expected, got, kind, where):
     found = difference(expected, got)
     assert (found.kind, found.where) == (kind, where)
-    assert found.expected != found.got
+    assert found.told.expected != found.told.got
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_the_first_difference_is_named(expected, got, kind, where):
 )
 def test_both_sides_are_said(expected, got, texts):
     found = difference(expected, got)
-    assert (found.expected, found.got) == texts
+    assert (found.told.expected, found.told.got) == texts
 
 
 def test_how_far_tensors_are_apart_is_said():
-    remark = difference(torch.zeros(4), torch.tensor([0.0, 0.0, 0.5, 2.0])).remark
+    remark = difference(torch.zeros(4), torch.tensor([0.0, 0.0, 0.5, 2.0])).told.remark
     assert remark == "2 of 4 values differ, the one at [3] most: by 2"
 
 
@@ -157,7 +157,7 @@ def test_roughly_is_one_sum_in_two_orders(expected, got, agree):
 
 def test_words_stand_for_what_is_not_there():
     found = difference({"slope": torch.ones(2)}, {"slope": Words("no gradient comes back")})
-    assert (found.kind, found.where, found.got) == (
+    assert (found.kind, found.where, found.told.got) == (
         "value", "['slope']", "no gradient comes back",
     )  # fmt: skip
     assert difference(Words("none"), Words("none")) is None
@@ -218,7 +218,7 @@ def test_an_object_cannot_vouch_for_itself():
     ],
 )
 def test_a_wrong_type_comes_with_the_next_step(expected, got, words):
-    remark = difference(expected, got).remark
+    remark = difference(expected, got).told.remark
     assert words in remark and bool(remark) == bool(words)
 
 

@@ -113,10 +113,6 @@ def test_an_untouched_answer_is_not_tried_yet(answer):
     assert record.states() == {}
 
 
-def test_where_to_start_can_be_said():
-    assert made(start="Look at x.").check(...).text == "Look at x."
-
-
 def test_a_known_mistake_is_named_only_if_it_does_the_same_on_every_case():
     exercise = made()
     assert exercise.check(lambda x: x * x).text == "You square."
@@ -169,13 +165,6 @@ def test_memory_that_nobody_filled_makes_no_answer_right():
     zeros = made(lambda x: torch.zeros(len(x)))
     assert zeros.check(lambda x: torch.zeros(len(x))).state == "right"
     assert zeros.check(lambda x: torch.empty(len(x))).state == "wrong"
-
-
-def test_only_what_there_is_to_say_is_said():
-    card = made(requires={"result": "Twice as much."}).check(lambda x: x.sum())
-    shape = "The shape differs: (3,) is expected, () came."
-    assert card.text == f"{shape}\n\nAsked for is: Twice as much."
-    assert [label for label, _ in card.rows] == ["tried on"]
 
 
 def test_an_exception_is_told_with_the_line_it_came_from():
