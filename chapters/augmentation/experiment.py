@@ -111,7 +111,16 @@ def label_smoothing(smoothing: float) -> Method:
 
 def shift(pixels: float) -> Method:
     """A random crop of the image with an empty border of ``pixels``."""
-    return _changing(functools.partial(_shifted, pixels=int(pixels)))
+    return _changing(functools.partial(shifted, pixels=int(pixels)))
+
+
+def shifted(x: Images, generator: Generator | None = None, *, pixels: int) -> Images:
+    """Each image moved by up to ``pixels`` in both directions; what comes in is empty."""
+    padded = F.pad(x, [pixels] * 4)
+    places = torch.randint(2 * pixels + 1, (2, len(x)), generator=generator).to(x.device)
+    rows, columns = places[..., None] + torch.arange(SIDE, device=x.device)
+    each = torch.arange(len(x), device=x.device)[:, None, None]
+    return padded[each, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def shift_and_rotate(strength: float) -> Method:
@@ -225,7 +234,7 @@ def _contrast(x: Images, generator: Generator) -> Images:
 
 
 def _shift(x: Images, generator: Generator) -> Images:
-    return _shifted(x, generator, pixels=2)
+    return shifted(x, generator, pixels=2)
 
 
 def _occlusion(x: Images, generator: Generator) -> Images:
@@ -482,15 +491,6 @@ def _digits() -> data.Split:
 def _changing(change: Change) -> Method:
     """The method that changes the images and leaves the labels."""
     return lambda model, x, y, generator: F.cross_entropy(model(change(x, generator)), y)
-
-
-def _shifted(x: Images, generator: Generator, *, pixels: int) -> Images:
-    """Each image moved by up to ``pixels`` in both directions; what comes in is empty."""
-    padded = F.pad(x, [pixels] * 4)
-    places = torch.randint(2 * pixels + 1, (2, len(x)), generator=generator).to(x.device)
-    rows, columns = places[..., None] + torch.arange(SIDE, device=x.device)
-    each = torch.arange(len(x), device=x.device)[:, None, None]
-    return padded[each, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
 
 
 def _moved(x: Images, name: str, strengths: Float[Tensor, " n"], generator: Generator) -> Images:

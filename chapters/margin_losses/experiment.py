@@ -16,7 +16,10 @@ beside this file; ``--help`` lists its options. The protocol:
    and, for the characters, on the 40 others.
 8. Every head gets the same number of steps and the same Adam.
 9. A difference is taken seed by seed from the cosine head without a margin whose scale does the
-   same: both stay, or both rise. So a margin head differs from its rival in the margin alone.
+   same: both stay, or both rise. Its scale and its rate are its own. So each margin head is also
+   compared with this rival at the scale and the rate of the margin head.
+10. Standard errors are over the test seeds, with the kept settings: they leave out that other seeds
+   in validation may keep another setting.
 """
 
 from __future__ import annotations
@@ -495,8 +498,11 @@ def measured(job: tuple[str, str], seeds: int, size: Size) -> dict:
             "validation": round(found[setting], 2),
             "of each setting": [round(rate, 2) for rate in found.values()],
         }
-    rows = tested(name, task, setting, range(seeds), size)
-    part["columns"] = [[round(rate, 2) for rate in row] for row in rows.tolist()]
+    part["columns"] = _rounded(tested(name, task, setting, range(seeds), size))
+    if has_margin(name):
+        bare = Setting(setting.scale, 0.0, setting.rate)
+        rows = tested(rival(name), task, bare, range(seeds), size)
+        part["without the margin"] = _rounded(rows)
     return {**part, "seconds": round(time.process_time() - start)}
 
 
@@ -508,6 +514,18 @@ def shipped(path: Path = SHIPPED) -> tuple[dict, dict[str, dict[str, Tensor]]]:
         for task, heads in said["tasks"].items()
     }
     return said, results
+
+
+def without_margin(said: dict) -> dict[str, dict[str, Tensor]]:
+    """Of each task the columns of each margin head's rival, at the margin head's scale and rate."""
+    return {
+        task: {
+            name: torch.tensor(part["without the margin"])
+            for name, part in heads.items()
+            if has_margin(name)
+        }
+        for task, heads in said["tasks"].items()
+    }
 
 
 def rival(name: str) -> str:
@@ -548,13 +566,21 @@ def table(said: dict, results: Mapping[str, Results]) -> str:
     return "\n".join(lines)
 
 
-def differences(results: Mapping[str, Results], column: int) -> str:
-    """Margin head less rival in every task, seed by seed: mean ± standard error, * above three."""
+def differences(
+    results: Mapping[str, Results],
+    column: int,
+    rivals: Mapping[str, Results] | None = None,
+) -> str:
+    """Margin head less rival in every task, seed by seed: mean ± standard error, * above three.
+
+    ``rivals`` is what ``without_margin`` gives; by default, the rivals are those of the results.
+    """
     lines = [" " * 16 + "".join(f"{task:>17}" for task in results)]
     for name in filter(has_margin, SETTINGS):
         line = f"{name:16}"
-        for heads in results.values():
-            gap = heads[name][:, column] - heads[rival(name)][:, column]
+        for task, heads in results.items():
+            other = rivals[task][name] if rivals else heads[rival(name)]
+            gap = (heads[name] - other)[:, column]
             mean, error = gap.mean(), standard_error(gap)
             star = "*" if mean.abs() > 3 * error else " "
             line += f"{f'{mean:+.2f} ± {error:.2f}{star}':>17}"
@@ -591,6 +617,10 @@ def draw(results: Mapping[str, Results], panels: Sequence[tuple[str, int]]) -> F
         one.set(xlabel=f"{measure} (%)", ylim=(len(heads) - 0.5, -0.5))
     axes[0].set_yticks(range(len(heads)), heads)
     return figure
+
+
+def _rounded(rows: Float[Tensor, "seeds columns"]) -> list[list[float]]:
+    return [[round(rate, 2) for rate in row] for row in rows.tolist()]
 
 
 def _draw(n: int, seed: int) -> Int[Tensor, " n"]:

@@ -84,7 +84,7 @@ def test_the_setting_with_the_most_right_validation_digits_is_chosen(monkeypatch
 def test_a_shift_moves_each_image_by_at_most_so_many_pixels():
     images = torch.zeros(200, 1, experiment.SIDE, experiment.SIDE)
     images[:, :, 8, 8] = 1.0
-    moved = experiment._shifted(images, torch.Generator().manual_seed(0), pixels=2)
+    moved = experiment.shifted(images, torch.Generator().manual_seed(0), pixels=2)
     assert (moved.flatten(1).sum(dim=1) == 1).all()
     places = moved.squeeze(1).nonzero()[:, 1:] - 8
     assert len(places.unique(dim=0)) == 25 and places.abs().max() == 2

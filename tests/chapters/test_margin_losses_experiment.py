@@ -199,7 +199,7 @@ def test_the_setting_with_the_lowest_error_in_validation_is_chosen():
 
 def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "TASKS", {"7 digits": experiment.digits_task})
-    few = {name: settings[:2] for name, settings in experiment.SETTINGS.items()}
+    few = {name: settings[:1] for name, settings in experiment.SETTINGS.items()}
     monkeypatch.setattr(experiment, "SETTINGS", few)
     monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
     out = tmp_path / "results.json"
@@ -209,6 +209,8 @@ def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path,
     assert results["7 digits"]["pixels"].shape == (2, len(experiment.columns("7 digits")))
     text = experiment.table(said, results)
     assert text in capsys.readouterr().out
+    bare = experiment.without_margin(said)["7 digits"]
+    assert bare["ArcFace"].shape == results["7 digits"]["ArcFace"].shape
     mean = results["7 digits"]["ArcFace"][:, 0].mean()
     assert f"{mean:.2f} ±" in text
     figure = experiment.draw(results, [("7 digits", 0), ("7 digits", 3)])
@@ -246,6 +248,8 @@ def test_what_is_shipped_comes_from_the_whole_protocol():
             chosen = experiment.Setting(part["scale"], part["margin"], part["rate"])
             errors = part["of each setting"]
             assert errors[experiment.SETTINGS[name].index(chosen)] == min(errors)
+            if experiment.has_margin(name):
+                assert len(part["without the margin"]) == 20
         shapes = {values.shape for values in results[task].values()}
         assert shapes == {(20, len(experiment.columns(task)))}
 
@@ -264,6 +268,9 @@ def test_a_star_is_a_difference_above_three_standard_errors():
     assert cosface.split() == ["CosFace", "+1.70", "±", "0.58"]
     assert arcface.split() == ["ArcFace", "-1.80", "±", "0.58*"]
     assert not any("*" in line for line in rising)
+    same = {name: heads[name] - 5.0 for name in experiment.SETTINGS if experiment.has_margin(name)}
+    _, *lines = experiment.differences({"task": heads}, 0, {"task": same}).splitlines()
+    assert {line.split()[-3] for line in lines} == {"+5.00"}
 
 
 def test_levels_are_of_classes_that_were_not_trained_on():
