@@ -30,18 +30,6 @@ class LinearWithResetParameters(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
-class LinearByEinsum(nn.Module):
-    def __init__(self, in_features, out_features, bias=True):
-        super().__init__()
-        width = 2 / in_features**0.5
-        self.weight = nn.Parameter((torch.rand(out_features, in_features) - 0.5) * width)
-        self.bias = nn.Parameter((torch.rand(out_features) - 0.5) * width) if bias else None
-
-    def forward(self, x):
-        y = torch.einsum("...i,oi->...o", x, self.weight)
-        return y if self.bias is None else y.add(self.bias)
-
-
 class LinearOfFlatRows(nn.Module):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__()
@@ -79,14 +67,6 @@ def count_with_numpy(model):
     return sum(np.prod(p.shape) for p in trained)
 
 
-def count_recursively(model):
-    def found(part):
-        own = {p for p in part.parameters(recurse=False) if p.requires_grad}
-        return own.union(*map(found, part.children()))
-
-    return sum(map(torch.numel, found(model)))
-
-
 def count_what_is_not_frozen(model):
     everything = sum(p.numel() for p in model.parameters())
     return everything - sum(p.numel() for p in model.parameters() if not p.requires_grad)
@@ -110,23 +90,6 @@ def count_whole_layers(model):
 
 
 # DeepNet
-
-
-class RegisteredOneByOne(nn.Module):
-    def __init__(self, depth, width=32):
-        super().__init__()
-        self.depth = depth
-        self.stem = nn.Linear(64, width)
-        for index in range(depth):
-            block = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(0.2))
-            self.add_module(f"block_{index}", block)
-        self.digit, self.even = nn.Linear(width, 10), nn.Linear(width, 2)
-
-    def forward(self, images):
-        h = self.stem(images.flatten(start_dim=1))
-        for index in range(self.depth):
-            h = h + self.get_submodule(f"block_{index}")(h)
-        return {"digit": self.digit(h), "even": self.even(h)}
 
 
 class DeepNetOfFunctions(nn.Module):
@@ -211,21 +174,6 @@ class StandardizeByHand(nn.Module):
         return torch.stack(rows) if rows else x
 
 
-class _Statistics(nn.Module):
-    def keep(self, **tensors):
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor.detach().clone())
-
-
-class StandardizeFromABase(_Statistics):
-    def __init__(self, x):
-        super().__init__()
-        self.keep(mean=torch.mean(x, 0), std=torch.std(x, 0))
-
-    def forward(self, x):
-        return (x - self.mean[None]) * self.std[None].reciprocal()
-
-
 class StandardizeByProperties(nn.Module):
     def __init__(self, x):
         super().__init__()
@@ -288,30 +236,6 @@ class BatchNormWithNewBuffers(nn.Module):
         self.running_var = (1 - self.rate) * self.running_var + self.rate * var
 
 
-class BatchNormByCentring(nn.Module):
-    def __init__(self, features, eps=1e-5, momentum=0.1):
-        super().__init__()
-        self.eps, self.momentum = eps, momentum
-        self.weight = nn.Parameter(torch.ones(features))
-        self.bias = nn.Parameter(torch.zeros(features))
-        self.register_buffer("running_mean", torch.zeros(features))
-        self.register_buffer("running_var", torch.ones(features))
-
-    def forward(self, x):
-        if not self.training:
-            scale = self.weight / (self.running_var + self.eps) ** 0.5
-            return x * scale + (self.bias - self.running_mean * scale)
-        n = x.shape[0]
-        mean = x.sum(dim=0) / n
-        centred = x - mean
-        biased = (centred**2).sum(dim=0) / n
-        with torch.no_grad():
-            self.running_mean += self.momentum * (mean - self.running_mean)
-            self.running_var *= 1 - self.momentum
-            self.running_var += self.momentum * biased * n / (n - 1)
-        return centred / (biased + self.eps).sqrt() * self.weight + self.bias
-
-
 # FineTuned
 
 
@@ -324,19 +248,6 @@ class SwitchedOffInForward(nn.Module):
 
     def forward(self, x):
         return self.head(self.backbone.eval()(x))
-
-
-class OnlyTheHeadSwitches(nn.Module):
-    def __init__(self, backbone, head):
-        super().__init__()
-        self.backbone, self.head = backbone.eval().requires_grad_(False), head
-
-    def train(self, mode=True):
-        self.head.train(mode)
-        return self
-
-    def forward(self, x):
-        return self.head(self.backbone(x))
 
 
 class _Still(nn.Module):
@@ -376,29 +287,25 @@ RIGHT = {
     "Linear": [
         functools.partial(nn.Linear),
         LinearWithResetParameters,
-        LinearByEinsum,
         LinearOfFlatRows,
     ],
     "count_trainable": [
         count_by_walking_the_modules,
         count_with_numpy,
-        count_recursively,
         count_what_is_not_frozen,
     ],
-    "DeepNet": [RegisteredOneByOne, DeepNetOfFunctions, DeepNetOfResiduals, DeepNetWithListsBeside],
+    "DeepNet": [DeepNetOfFunctions, DeepNetOfResiduals, DeepNetWithListsBeside],
     "Standardize": [
         WithBufferObjects,
         StandardizeByHand,
-        StandardizeFromABase,
         StandardizeByProperties,
     ],
     "BatchNorm": [
         BatchNormByTorch,
         BatchNormByFunction,
         BatchNormWithNewBuffers,
-        BatchNormByCentring,
     ],
-    "FineTuned": [SwitchedOffInForward, OnlyTheHeadSwitches, FineTunedInASequence, FineTunedCopy],
+    "FineTuned": [SwitchedOffInForward, FineTunedInASequence, FineTunedCopy],
 }
 
 WRONG = {
@@ -434,8 +341,12 @@ WRONG = {
     ],
     "count_trainable": [
         (count_equal_values_once, "equal numbers are two weights"),
-        (count_whole_layers, "one by one"),
-        ("model.parameters()", "model.requires_grad_(True).parameters()", "Only what is frozen"),
+        (count_whole_layers, "its own `requires_grad`"),
+        (
+            "model.parameters()",
+            "model.requires_grad_(True).parameters()",
+            "does not count if its own",
+        ),
         (
             "return",
             "total =",
