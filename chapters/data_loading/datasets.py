@@ -4,10 +4,11 @@ import gzip
 import random
 import time
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -173,14 +174,21 @@ class Rows(IterableDataset):
                 yield numbers[:64].view(1, 8, 8) / 16, int(numbers[64])
 
 
+def my_share(stream: Iterable[Any], info: Any) -> Iterable[Any]:
+    """This worker's samples of a stream, dealt out like cards; all of them where info is None.
+
+    ``info`` is what ``get_worker_info()`` returns. No later sample is read than the one given.
+    """
+    if info is None:
+        return stream
+    return islice(stream, info.id, None, info.num_workers)
+
+
 class ShardedRows(Rows):
-    """``Rows`` dealt out to the workers like cards: together they give each row once."""
+    """``Rows``, of which each worker gives its share: together they give each row once."""
 
     def __iter__(self) -> Iterator[tuple[Float[Tensor, "1 8 8"], int]]:
-        rows, info = super().__iter__(), get_worker_info()
-        if info is None:
-            return rows
-        return islice(rows, info.id, None, info.num_workers)
+        return iter(my_share(super().__iter__(), get_worker_info()))
 
 
 class Letters(Dataset):
