@@ -1,5 +1,6 @@
 """The data sets of the course, as tensors on the CPU."""
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable
@@ -32,9 +33,7 @@ def digits(held_out: float = 0.25, seed: int = 0) -> Split:
     one for the test. ``seed`` decides which rows these are and the order of all; each class has the
     same share of all parts. Raises ``ValueError`` unless ``held_out`` is between 0 and 1.
     """
-    from sklearn.datasets import load_digits
-
-    source = load_digits()
+    source = _digits_file()
     images = torch.from_numpy(source.images).float().div(16).unsqueeze(1)
     classes = torch.from_numpy(source.target).long()
     return _split(images, classes, _parts(source.target, held_out, seed, stratified=True))
@@ -131,6 +130,13 @@ def _as_tensors(dataset: Any) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n
     images = torch.as_tensor(dataset.data)
     images = images.unsqueeze(1) if images.ndim == 3 else images.movedim(-1, 1)
     return images.float().div(255).contiguous(), torch.as_tensor(dataset.targets).long()
+
+
+@functools.cache  # to parse the text takes longer than most of what is done with a split
+def _digits_file() -> Any:
+    from sklearn.datasets import load_digits
+
+    return load_digits()
 
 
 def _parts(

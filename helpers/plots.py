@@ -104,8 +104,8 @@ def images(
     """Draw a grid of images with one (grey) or three (RGB) channels, each under its title.
 
     0 is black and 1 is white, for uint8 255; floats outside [0, 1] are drawn as the nearer of the
-    two. Raises ``ValueError`` for an empty batch, another number of channels, other integers, or
-    titles that are not ``n``.
+    two. Raises ``ValueError`` for an empty batch, another number of channels, other integers,
+    titles that are not ``n``, or less than one column.
     """
     if batch.ndim != 4 or len(batch) == 0 or batch.shape[1] not in (1, 3):
         raise ValueError(
@@ -121,6 +121,8 @@ def images(
         )
     if titles is not None and len(titles) != n:
         raise ValueError(f"got {len(titles)} titles for {n} images: give one for each")
+    if columns < 1:
+        raise ValueError(f"columns must be at least 1, got {columns}")
     columns = min(columns, n)
     rows = math.ceil(n / columns)
     row_height = height / width + (0.25 if titles else 0.05)

@@ -117,9 +117,14 @@ def _on_device_of(model: nn.Module, batches: Iterable[Any]) -> Iterator[Batch]:
     device = torch.device("cpu") if parameter is None else parameter.device
     for batch in batches:
         if not isinstance(batch, Sequence) or not all(hasattr(part, "to") for part in batch):
+            got = type(batch).__name__
+            if isinstance(batch, Tensor):
+                got += f" of shape {tuple(batch.shape)}"
+            elif isinstance(batch, Iterable):
+                got += f" of {[type(part).__name__ for part in batch][:4]}"
             raise ValueError(
-                f"a batch must be a pair (x, y) of tensors, got a {type(batch).__name__} of "
-                f"{[type(part).__name__ for part in batch][:4]}: make pairs in the collate_fn"
+                f"a batch must be a pair (x, y) of tensors, the loader gave a {got}: make pairs in "
+                "the data set or in collate_fn"
             )
         yield [tensor.to(device) for tensor in batch]
 

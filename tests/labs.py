@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -63,7 +64,7 @@ def copied_course(folder: Path) -> Path:
 def running_lab(course: Path, home: Path, *options: str, **environment: str) -> Iterator[Lab]:
     """JupyterLab on a course, with ``home`` for all settings; ``options`` are JupyterLab's own.
 
-    It looks for a free port by itself.
+    Without ``--port`` it gets a free one: two that look for one at the same time find the same.
     """
     homes = {
         "HOME": home,
@@ -83,7 +84,8 @@ def running_lab(course: Path, home: Path, *options: str, **environment: str) -> 
     home.mkdir(exist_ok=True)
     printed, log = home / "printed.txt", home / "log.txt"
     with printed.open("w") as out, log.open("w") as err:
-        command = [sys.executable, "-m", "helpers", "--no-browser", *options]
+        port = () if "--port" in options else ("--port", str(_free_port()))
+        command = [sys.executable, "-m", "helpers", "--no-browser", *port, *options]
         server = subprocess.Popen(command, cwd=course, env=variables, stdout=out, stderr=err)
     try:
         yield Lab(_until_the_address(server, printed, log))
@@ -95,6 +97,11 @@ def running_lab(course: Path, home: Path, *options: str, **environment: str) -> 
             server.kill()
             server.wait()
             raise
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 def _until_the_address(server: subprocess.Popen, printed: Path, log: Path) -> tuple[str, ...]:

@@ -43,6 +43,8 @@ else:
     sys.exit()
 
 signal.alarm({SECONDS})  # ends the child
+for name in [name for name in sys.modules if name.partition(".")[0] == "sklearn"]:
+    del sys.modules[name]  # so that a program that lacks an import fails here, too
 os.chdir(folder)
 os.environ["TUTORIAL_SCRATCH"] = folder
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -71,11 +71,6 @@ def test_the_figure_tells_method_and_label(method):
     assert middle.get_title(loc="center") == label
 
 
-def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown method 'Mosaic': .*'CutMix'"):
-        draw("Mosaic")
-
-
 def test_the_chains_are_drawn_step_by_step_with_their_weights():
     image, other = photographs()
     chains = [[("Rotate", other), ("Equalize", image)], [("ShearX", other)]]

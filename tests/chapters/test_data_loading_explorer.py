@@ -50,11 +50,6 @@ def test_a_shuffled_data_set_gives_each_sample_once_and_in_another_order():
     assert order == torch.randperm(20, generator=torch.Generator().manual_seed(0)).tolist()
 
 
-def test_an_unknown_source_is_named():
-    with pytest.raises(ValueError, match="unknown source 'file'"):
-        plan(4, 2, 1, "file", False, False)
-
-
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_every_sample_of_the_plan_is_drawn_in_its_workers_row(source, workers):

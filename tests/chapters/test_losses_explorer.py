@@ -89,14 +89,3 @@ def test_the_title_counts_where_the_loss_is_silent(drawn):
     assert 0 < loud.sum() < len(loud) / 5
     silent = 1 - loud.float().mean().item()
     assert figure.axes[1].get_title() == f"hardly pulls on {silent:.0%} of the range"
-
-
-def test_an_unknown_loss_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown loss 'L1Loss': .*BCEWithLogitsLoss"):
-        explorer.draw("L1Loss")
-
-
-def test_the_logits_given_are_left_alone():
-    logits = torch.zeros(3, requires_grad=True)
-    explorer.loss_and_slope("BCEWithLogitsLoss", logits, 1.0)
-    assert logits.grad is None

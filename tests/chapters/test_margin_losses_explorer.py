@@ -76,11 +76,6 @@ def test_the_figure_says_what_is_left_over_and_draws_both_losses():
     )
 
 
-def test_an_unknown_head_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="unknown head 'SphereFace': .*ArcFace"):
-        explorer.draw_boundary("SphereFace")
-
-
 # The sphere
 
 POINTS = margins.directions(torch.randn(40, 3, generator=torch.Generator().manual_seed(0)))

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_metric_learning import losses
 from torch.nn import functional as F
@@ -20,7 +20,6 @@ both = pytest.mark.parametrize("heads", [HELPERS, CHAPTER], ids=["helpers", "cha
 sizes = st.tuples(st.integers(1, 20), st.integers(2, 24), st.integers(2, 12))
 scales = st.sampled_from([1.0, 16.0, 30.0, 64.0])
 seeds = st.integers(0, 10_000)
-laws = settings(max_examples=40)
 
 
 def assert_agree(head, theirs, seed, n, features, classes):
@@ -46,7 +45,6 @@ def assert_agree(head, theirs, seed, n, features, classes):
 
 
 @both
-@laws
 @given(seed=seeds, size=sizes, scale=scales, margin=st.floats(0.0, 1.2))
 def test_arcface(heads, seed, size, scale, margin):
     n, features, classes = size
@@ -58,7 +56,6 @@ def test_arcface(heads, seed, size, scale, margin):
 
 
 @both
-@laws
 @given(seed=seeds, size=sizes, scale=scales, margin=st.floats(0.0, 1.0))
 def test_cosface(heads, seed, size, scale, margin):
     n, features, classes = size
@@ -69,7 +66,6 @@ def test_cosface(heads, seed, size, scale, margin):
 
 
 @both
-@laws
 @given(seed=seeds, size=sizes, scale=scales)
 def test_the_cosine_softmax_whose_temperature_is_one_over_the_scale(heads, seed, size, scale):
     n, features, classes = size

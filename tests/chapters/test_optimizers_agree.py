@@ -16,7 +16,7 @@ from chapters.optimizers import exercises
 from tests.notebooks import definitions
 
 NOTEBOOK = "03_optimizers"
-STEPS = 60
+STEPS = 30
 
 
 @pytest.fixture(scope="module")

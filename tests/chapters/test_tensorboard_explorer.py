@@ -27,17 +27,9 @@ def test_half_of_a_drop_is_passed_when_half_of_the_memory_has_faded(weight):
     assert explorer.steps_late(weight) == pytest.approx(half_life, abs=1)
 
 
-def test_without_smoothing_nothing_is_late():
-    assert explorer.steps_late(0.0) == 0
-
-
 def test_more_smoothing_is_never_earlier():
     late = [explorer.steps_late(weight) for weight in np.linspace(0, 0.99, 34)]
     assert late == sorted(late)
-
-
-def test_a_memory_longer_than_the_run_never_sees_the_drop():
-    assert explorer.steps_late(0.9999) is None
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.4])

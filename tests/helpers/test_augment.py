@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional as F
@@ -21,7 +21,6 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 seeds = st.integers(0, 2**32 - 1)
 alphas = st.sampled_from([0.1, 0.4, 1.0, 3.0, 50.0])
 sides = st.integers(1, 17)
-laws = settings(max_examples=40)
 
 
 @pytest.fixture(scope="module", params=["notebook", "helpers"])
@@ -68,7 +67,6 @@ every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 # Boxes and masks
 
 
-@laws
 @given(seeds, alphas, sides, sides)
 def test_a_mask_is_one_in_its_box_and_zero_elsewhere(taught, seed, alpha, height, width):
     boxes = boxes_of(taught, seed, alpha, 6, height, width)
@@ -84,7 +82,6 @@ def test_a_mask_is_one_in_its_box_and_zero_elsewhere(taught, seed, alpha, height
 # Mixing
 
 
-@laws
 @given(seeds, st.floats(0, 1), sides)
 def test_a_blend_gives_image_and_target_the_same_share(taught, seed, share, width):
     images, targets = batch(seed, width=width)
@@ -94,7 +91,6 @@ def test_a_blend_gives_image_and_target_the_same_share(taught, seed, share, widt
     torch.testing.assert_close(soft, share * targets + (1 - share) * targets[partners])
 
 
-@laws
 @given(seeds, alphas, sides, sides)
 def test_a_pasted_images_target_has_the_shares_of_its_pixels(taught, seed, alpha, height, width):
     images, targets = numbered(6, height, width)
@@ -219,7 +215,6 @@ def test_an_operation_is_torchvisions(name, level):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
-@laws
 @given(seeds, st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 2, 5, 40, 256]))
 def test_equalize_is_torchvisions_whatever_the_tones(seed, height, width, tones):
     generator = seeded(seed)

@@ -96,7 +96,7 @@ def answers(port):
         return False
 
 
-def test_a_board_starts_without_a_path_and_survives_an_interrupt_and_the_end_of_others(kernel):
+def test_the_life_of_boards_in_a_kernel_without_a_path(kernel):
     board, other = kernel.start("runs"), kernel.start("others")
     assert isinstance(board, manager.StartLaunched) and isinstance(other, manager.StartLaunched)
     assert answers(board.info.port)
@@ -109,15 +109,14 @@ def test_a_board_starts_without_a_path_and_survives_an_interrupt_and_the_end_of_
     (left,) = kernel.value("boards.running()")
     assert (left.pid, left.alive) == (board.info.pid, True)
     assert answers(board.info.port) and not answers(other.info.port)
-
-
-def test_a_board_that_was_killed_is_reused_until_prepare_forgets_it(kernel):
-    board = kernel.start("runs")
+    # One that was killed is reused until prepare forgets it.
     psutil.Process(board.info.pid).kill()
     assert [server.alive for server in kernel.value("boards.running()")] == [False]
     assert kernel.start("runs") == manager.StartReused(board.info)
     kernel.value("boards.prepare()")
     assert kernel.value("boards.running()") == []
+    # What is there at the end of a kernel ends with it.
+    assert isinstance(kernel.start("runs"), manager.StartLaunched)
 
 
 # Which servers there are, in this process
@@ -164,7 +163,8 @@ def remembered(monkeypatch, port, pid=1, start_time=0, logdir="runs"):
     facts = {"version": version.VERSION, "path_prefix": "", "db": "", "cache_key": "key"}
     facts |= {"start_time": start_time, "port": port, "pid": pid, "logdir": logdir}
     with monkeypatch.context() as patch:
-        patch.setattr(os, "getpid", lambda: pid)
+        file = os.path.join(manager._get_info_dir(), f"pid-{pid}.info")
+        patch.setattr(manager, "_get_info_file_path", lambda: file)
         manager.write_info_file(manager.TensorBoardInfo(**facts))
 
 

@@ -131,11 +131,6 @@ def test_setting_aside_keeps_every_edit_under_the_next_free_number(folder, mine)
         assert sources(mine) == ["version 1"] and sources(aside) == [f"edit {number}"]
 
 
-def test_what_is_up_to_date_is_not_written_again(folder, monkeypatch):
-    monkeypatch.setattr(lab, "_write", None)
-    assert lab.update(folder) == []
-
-
 def test_a_full_disk_is_told_in_a_sentence_and_leaves_no_half_of_a_file(
     folder, original, mine, monkeypatch
 ):

@@ -1,7 +1,6 @@
 """How workers are started for a data set, and what they draw."""
 
 import gc
-import subprocess
 import sys
 from pathlib import Path
 
@@ -96,10 +95,10 @@ def test_no_workers_need_no_method_and_a_negative_number_is_refused():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there are a cell's classes forked")
-def test_a_class_of_a_cell_is_loaded_by_workers():
+def test_a_class_of_a_cell_is_loaded_by_workers(tmp_path, run_in_new_process):
     code = """
 import sys, warnings
-warnings.simplefilter("error")
+del __file__  # which a notebook does not have
 if sys.version_info >= (3, 12):
     warnings.filterwarnings("ignore", ".*fork.* may lead to deadlocks", DeprecationWarning)
 from torch.utils.data import DataLoader
@@ -114,9 +113,9 @@ class Squares:
 
 loader = DataLoader(Squares(), **loading.workers(Squares(), 2))
 print([batch.item() for batch in loader], loader.multiprocessing_context.get_start_method())
+del loader  # at the end of a forked program, torch waits five seconds for each worker of a loader
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "[0, 1, 4, 9] fork\n", done.stderr
+    assert run_in_new_process(code, tmp_path) == (0, "[0, 1, 4, 9] fork\n")
 
 
 def test_workers_that_can_import_warn_of_nothing_and_leave_with_their_loader():

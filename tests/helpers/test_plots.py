@@ -115,6 +115,11 @@ def test_a_figure_without_a_text_is_refused(displayed, alt):
 # images
 
 
+def test_images_in_no_column_are_refused():
+    with pytest.raises(ValueError, match="columns must be at least 1, got 0"):
+        plots.images(torch.rand(2, 1, 4, 4), columns=0)
+
+
 @given(
     n=st.integers(1, 9),
     channels=st.sampled_from([1, 3]),

@@ -1,7 +1,6 @@
 import os
 import random
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -191,12 +190,10 @@ def test_the_report_describes_this_process(monkeypatch):
     assert runtime.report().rows["in Colab"] == "yes"
 
 
-def test_the_report_does_not_import_torchvision():
+def test_the_report_does_not_import_torchvision(run_in_new_process, tmp_path):
     code = "import sys; import helpers.runtime as runtime; runtime.report(); "
     code += "print('torchvision' in sys.modules)"
-    root = Path(runtime.__file__).parents[1]
-    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
-    assert run.stdout.strip() == "False", run.stderr
+    assert run_in_new_process(code, tmp_path) == (0, "False\n")
 
 
 def test_all_cores_count_where_the_system_does_not_say_which_are_allowed(monkeypatch):

@@ -245,10 +245,12 @@ def test_an_evaluation_on_nothing_is_refused():
         training.evaluate(classifier(), [], cross_entropy)
 
 
-@pytest.mark.parametrize("batch", [{"x": 1, "y": 2}, ((1, 2), torch.ones(2)), torch.ones(2, 2)])
+@pytest.mark.parametrize(
+    "batch", [{"x": 1}, ((1, 2), torch.ones(2)), torch.ones(2, 2), torch.tensor(1.0), 3.0, None]
+)
 def test_a_batch_that_is_not_a_pair_of_tensors_is_refused(batch):
     model = classifier()
-    message = f"pair .x, y. of tensors, got a {type(batch).__name__} of .*collate_fn"
+    message = f"pair .x, y. of tensors, the loader gave a {type(batch).__name__}.*collate_fn"
     with pytest.raises(ValueError, match=message):
         training.fit(model, [batch], cross_entropy, sgd(model), 1)
     with pytest.raises(ValueError, match=message):

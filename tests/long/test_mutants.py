@@ -9,7 +9,7 @@ from helpers.exercises import Prediction
 from helpers.exercises.engine import source_of
 from helpers.exercises.sandbox import undisturbed
 from tests.chapters import answers
-from tests.mutants import called_right, mutants
+from tests.long.mutants import called_right, mutants
 
 CATALOGUE = chapters.catalogue()
 

@@ -1,4 +1,4 @@
-"""Where an answer draws random numbers, a right one is right for every seed."""
+"""Where an answer draws random numbers, the verdict does not depend on the seed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import chapters
 from helpers.exercises import trial
 from tests.chapters import answers
+from tests.chapters.test_augmentation import on_stream
 
 CATALOGUE = chapters.catalogue()
 SEEDS = range(1, 51)
@@ -41,3 +42,8 @@ def test_a_right_answer_is_right_for_every_seed(name, monkeypatch):
         if card.state != "right":
             refused.append((number, answer, str(card)))
     assert not refused
+
+
+@pytest.mark.parametrize(("name", "answer", "says"), list(answers.wrong("augmentation.cutmix")))
+def test_a_wrong_cutmix_is_wrong_for_other_draws_too(name, answer, says):
+    assert says in CATALOGUE[name].check(on_stream(answer, 7)).text

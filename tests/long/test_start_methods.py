@@ -19,8 +19,8 @@ from tools.run import clean_environment, run
 
 CELLS = (
     *("a-class", "a-loader", "rows-class", "new-process", "every-method", "doubled"),
-    *("sharded-class", "slow-class", "cell-class", "cell-class-cause", "worker-error"),
-    *("clearer", "clearer-proof", "ref-arguments", "ref-pinned"),
+    *("sharded-class", "sharded", "slow-class", "cell-class", "cell-class-cause", "worker-error"),
+    *("clearer", "clearer-proof", "ref-arguments", "pinning", "ref-pinned"),
 )
 STARTS_LIKE = """
 import multiprocessing

@@ -20,3 +20,8 @@ def test_it_runs_in_a_new_process_and_keeps_its_claim(chapter, tmp_path, run_in_
     assert "\nassert " in claims
     ended = run_in_new_process(f"{cell.source}\n\n{claims}", tmp_path)
     assert ended.code == 0, ended.printed
+
+
+def test_a_program_has_only_what_it_imports(tmp_path, run_in_new_process):
+    ended = run_in_new_process("import sys\nprint('sklearn' in sys.modules)", tmp_path)
+    assert ended == (0, "False\n")

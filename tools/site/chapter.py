@@ -72,9 +72,12 @@ def _help(exercise: Exercise) -> str:
 
 
 def _needs_a_kernel(output: NotebookNode) -> bool:
-    """Whether an output is dead without a running notebook: a widget, a frame with TensorBoard."""
+    """Whether an output is dead without a running notebook: a widget, a frame with TensorBoard.
+
+    A widget with a picture, such as an explorer, is shown as that picture.
+    """
     data = output.get("data", {})
-    widget = "application/vnd.jupyter.widget-view+json" in data
+    widget = "application/vnd.jupyter.widget-view+json" in data and "image/png" not in data
     return widget or "tensorboard-frame" in data.get("text/html", "")
 
 

@@ -40,8 +40,9 @@ _BEGINNING = """\
 # Messages
 
 What torch says, why, and what helps: every error and every warning that a chapter provokes on
-purpose, as torch words it here, with the section that explains it, and what else is often asked.
-`python -m helpers explain` answers the same in a terminal.
+purpose, as torch words it here, with the section that explains it, and what else a learner meets
+with torch 2, torchvision, TensorBoard, a notebook and the plain Python around them. What other
+libraries say is left to them. `python -m helpers explain` answers the same in a terminal.
 
 <p class="on-screen"><label for="message-filter">Paste a message or a whole traceback, or type words
 of it</label>
@@ -50,6 +51,7 @@ of it</label>
 <script src="_static/messages.js" defer></script>"""
 ELSEWHERE = "Not provoked in a chapter"
 QUOTED = "Only on a GPU or a full machine, as quoted"
+GENERAL = "Where no message fits: what such errors have in common"
 
 
 def page(notebooks: Mapping[Chapter, NotebookNode]) -> str:
@@ -61,9 +63,9 @@ def page(notebooks: Mapping[Chapter, NotebookNode]) -> str:
         parts.append(f"## {type_name}")
         parts += [_entry(message, answers[message], places) for message, places in messages]
     others = [entry for entry in explain.entries() if entry not in answers.values()]
-    for heading, quoted in ((ELSEWHERE, False), (QUOTED, True)):
+    for heading in (ELSEWHERE, QUOTED, GENERAL):
         parts.append(f"## {heading}")
-        parts += [_other(entry, notebooks) for entry in others if entry.quoted is quoted]
+        parts += [_other(entry, notebooks) for entry in others if _heading(entry) == heading]
     return "\n\n".join(parts) + "\n"
 
 
@@ -124,6 +126,10 @@ def _entry(message: Message, answer: Entry | None, places: Sequence[Place]) -> s
     return f"- {mark}{said}\\\n  {escaped(f'{answer.cause} {answer.fix}')}\\\n  {links}"
 
 
+def _heading(entry: Entry) -> str:
+    return GENERAL if entry.general else QUOTED if entry.quoted else ELSEWHERE
+
+
 def _other(entry: Entry, notebooks: Mapping[Chapter, NotebookNode]) -> str:
     places = [
         Place(chapter, heading)
@@ -137,9 +143,12 @@ def _other(entry: Entry, notebooks: Mapping[Chapter, NotebookNode]) -> str:
 
 
 def _wordings() -> str:
-    """What the page's search looks for in a pasted text: names, types and wordings of entries."""
+    """What the page's search looks for in a pasted text: names, types and wordings of entries.
+
+    The last of each is whether the entry is a general one.
+    """
     wordings = [
-        (entry.name, entry.type, explain.normalised(wording).rstrip(" .!:"))
+        (entry.name, entry.type, explain.normalised(wording).rstrip(" .!:"), entry.general)
         for entry in explain.entries()
         for wording in (entry.message, *entry.also)
     ]

@@ -3,8 +3,8 @@
 Each chapter's module has ``RIGHT``, which maps the name of an exercise to answers that keep every
 sentence of its prompt, and ``WRONG``, which maps it to pairs of an answer that breaks one and a
 piece of what is said of it. In place of the answer, an edit of the solution may stand: old, new, …
-The TOML file beside it lists changes of right answers that are right too (``tests.mutants``): a
-table for each answer, with the change and the reason.
+The TOML file beside it lists changes of right answers that are right too
+(``tests.long.mutants``): a table for each answer, with the change and the reason.
 """
 
 from __future__ import annotations

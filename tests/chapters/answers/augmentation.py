@@ -31,16 +31,6 @@ def mirror_by_weights(images, points, flip):
     return [new_images, f[:, None, None] * other + (1 - f)[:, None, None] * points]
 
 
-def mirror_by_index(images, points, flip):
-    n, _, _, width = images.shape
-    columns = torch.arange(width).expand(n, width)
-    columns = torch.where(flip[:, None], width - 1 - columns, columns)
-    order = torch.where(flip[:, None], torch.tensor([1, 0, 2, 4, 3]), torch.arange(5))
-    new_points = points.gather(1, order[..., None].expand(-1, -1, 2))
-    new_points[..., 0] = (new_points[..., 0] - flip[:, None] * (width - 1)).abs()
-    return images.gather(3, columns[:, None, None].expand_as(images)), new_points
-
-
 def mirror_in_numpy(images, points, flip):
     pictures, places = images.numpy().copy(), points.numpy().copy()
     chosen = flip.numpy()
@@ -68,14 +58,6 @@ def mixup_by_a_matrix(images, labels, classes, shares, partners):
     weights = weights + (1 - shares)[:, None] * F.one_hot(partners, n)
     mixed = (weights @ images.flatten(1)).view_as(images)
     return mixed, weights @ torch.eye(classes)[labels]
-
-
-def mixup_with_scatter(images, labels, classes, shares, partners):
-    targets = torch.zeros(len(labels), classes)
-    targets.scatter_add_(1, labels[:, None], shares[:, None])
-    targets.scatter_add_(1, labels[partners][:, None], 1 - shares[:, None])
-    parts = torch.stack([images, images[partners]])
-    return torch.einsum("kn,kn...->n...", torch.stack([shares, 1 - shares]), parts), targets
 
 
 def mixup_in_numpy(images, labels, classes, shares, partners):
@@ -106,20 +88,6 @@ def cutmix_with_a_box_for_each(images, labels, classes, alpha=1.0):
         share = images[0, 0, rows, columns].numel() / (height * width)
         mixed[i] = (1 - share) * targets[i] + share * targets[partner]
     return pasted, mixed
-
-
-def cutmix_by_a_mask(images, labels, classes, alpha=1.0):
-    n, _, height, width = images.shape
-    share = np.random.beta(alpha, alpha)
-    half = 0.5 * math.sqrt(1 - share)
-    row, column = np.random.randint(height), np.random.randint(width)
-    rows = (torch.arange(height) - row).abs() <= half * height - 0.5
-    columns = (torch.arange(width) - column).abs() <= half * width - 0.5
-    mask = (rows[:, None] & columns).float()
-    partners = torch.arange(n).roll(1)
-    y = torch.eye(classes)[labels]
-    part = mask.mean()
-    return mask * images[partners] + (1 - mask) * images, (1 - part) * y + part * y[partners]
 
 
 def cutmix_at_any_point(images, labels, classes, alpha=1.0):
@@ -163,17 +131,6 @@ def ricap_with_where(images, labels, classes, points, partners):
     return new, r * upper + (1 - r) * (k * y[partners[1]] + (1 - k) * y[partners[2]])
 
 
-def ricap_by_owner(images, labels, classes, points, partners):
-    n, _, height, width = images.shape
-    below = (torch.arange(height) >= points[:, :1])[:, :, None]
-    beyond = (torch.arange(width) >= points[:, 1:])[:, None, :]
-    who = torch.cat([torch.arange(n)[None], partners]).T
-    owner = who.gather(1, (2 * below + beyond.long()).flatten(1)).view(n, height, width)
-    i, j = torch.arange(height)[:, None], torch.arange(width)
-    new = images.permute(0, 2, 3, 1)[owner, i, j].permute(0, 3, 1, 2)
-    return new, F.one_hot(labels[owner.flatten(1)], classes).float().mean(dim=1)
-
-
 def ricap_with_einsum(images, labels, classes, points, partners):
     height, width = images.shape[-2:]
     above = torch.arange(height) < points[:, :1]
@@ -213,14 +170,6 @@ def jsd_of_entropies(clean, first, second):
     return (-(log_m.exp() * log_m).sum(dim=-1) - of_each.mean(dim=0)).mean()
 
 
-def jsd_with_distributions(clean, first, second):
-    each = [torch.distributions.Categorical(logits=z) for z in (clean, first, second)]
-    m = torch.distributions.Categorical(
-        logits=torch.stack([one.logits for one in each]).logsumexp(dim=0)
-    )
-    return torch.stack([torch.distributions.kl_divergence(one, m) for one in each]).mean()
-
-
 class _JSD(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *logits):
@@ -255,13 +204,6 @@ def augmix_loss_from_logs(model, images, first, second, labels):
     return F.nll_loss(log_p[0], labels) + 12 * divergence
 
 
-def augmix_loss_by_slices(model, images, first, second, labels):
-    n = len(images)
-    out = model(torch.vstack([second, first, images]))
-    clean, others = out[2 * n :], (out[:n], out[n : 2 * n])
-    return torch.nn.CrossEntropyLoss()(clean, labels) + 12 * augment.js_divergence(clean, *others)
-
-
 def augmix_loss_interleaved(model, images, first, second, labels):
     side_by_side = torch.stack([images, first, second], dim=1).flatten(0, 1)
     clean, one, two = model(side_by_side).unflatten(0, (-1, 3)).unbind(dim=1)
@@ -277,19 +219,17 @@ def augmix_loss_with_kl_div(model, images, first, second, labels):
 
 
 RIGHT = {
-    "mirror": [mirror_face_by_face, mirror_by_weights, mirror_by_index, mirror_in_numpy],
-    "mixup": [mixup_one_by_one, mixup_by_a_matrix, mixup_with_scatter, mixup_in_numpy],
+    "mirror": [mirror_face_by_face, mirror_by_weights, mirror_in_numpy],
+    "mixup": [mixup_one_by_one, mixup_by_a_matrix, mixup_in_numpy],
     "cutmix": [
         cutmix_of_torchvision,
         cutmix_with_a_box_for_each,
-        cutmix_by_a_mask,
         cutmix_at_any_point,
     ],
-    "ricap": [ricap_image_by_image, ricap_with_where, ricap_by_owner, ricap_with_einsum],
-    "jsd": [jsd_with_kl_div, jsd_of_entropies, jsd_with_distributions, jsd_with_its_own_backward],
+    "ricap": [ricap_image_by_image, ricap_with_where, ricap_with_einsum],
+    "jsd": [jsd_with_kl_div, jsd_of_entropies, jsd_with_its_own_backward],
     "augmix_loss": [
         augmix_loss_from_logs,
-        augmix_loss_by_slices,
         augmix_loss_interleaved,
         augmix_loss_with_kl_div,
     ],

@@ -15,7 +15,6 @@ from torch.utils.data import (
     ConcatDataset,
     DataLoader,
     Dataset,
-    RandomSampler,
     Sampler,
     Subset,
     SubsetRandomSampler,
@@ -118,29 +117,6 @@ def steps_with_a_new_iterator(dataset, steps=200, batch_size=32):
     return model, losses
 
 
-class NoSuchWindow(IndexError):
-    """An index past the last window."""
-
-
-class WindowsCountedWhileWalking:
-    """A data set that has no base class."""
-
-    def __init__(self, recordings, width):
-        self.recordings, self.width = recordings, width
-
-    def __len__(self):
-        return sum(max(0, recording.numel() - self.width) for recording in self.recordings)
-
-    def __getitem__(self, i):
-        for recording in self.recordings:
-            n = max(0, recording.numel() - self.width)
-            if i < n:
-                window, following, _ = recording[i:].split([self.width, 1, n - i - 1])
-                return [window, following.squeeze(0)]
-            i -= n
-        raise NoSuchWindow
-
-
 def windows_in_a_list(recordings, width):
     return [
         (recording[end - width : end], recording[end])
@@ -161,23 +137,6 @@ class BatchesOfNumPy(BatchSampler):
         return iter(batches)
 
 
-class BatchesByRandomSampler(Sampler):
-    def __init__(self, lengths, batch_size, generator):
-        ranked = sorted(enumerate(lengths), key=lambda pair: -pair[1])
-        numbers = [i for i, _ in ranked]
-        self.batches = []
-        while numbers:
-            self.batches.append(tuple(numbers[:batch_size]))
-            numbers = numbers[batch_size:]
-        self.order = RandomSampler(self.batches, generator=generator)
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __iter__(self):
-        return map(self.batches.__getitem__, self.order)
-
-
 class ShortBatchAnywhere:
     def __init__(self, lengths, batch_size, generator):
         self.by_length = sorted(range(len(lengths)), key=lengths.__getitem__)
@@ -194,21 +153,6 @@ class ShortBatchAnywhere:
         numbers = iter(self.by_length)
         batches = [list(itertools.islice(numbers, size)) for size in sizes]
         yield from (batches[k] for k in torch.rand(len(sizes), generator=self.generator).argsort())
-
-
-def each_filled_and_stacked(samples):
-    longest = max(codes.numel() for codes, _ in samples)
-
-    def filled(row):
-        return nn.functional.pad(row, (0, longest - row.numel()))
-
-    mask = torch.stack([filled(torch.ones_like(codes)) for codes, _ in samples]).bool()
-    return {
-        "codes": torch.stack([filled(codes) for codes, _ in samples]),
-        "lengths": mask.sum(dim=1),
-        "mask": mask,
-        "labels": default_collate([label for _, label in samples]),
-    }
 
 
 def scattered_in_a_row(samples):
@@ -267,26 +211,6 @@ def samplers_choose_the_halves(images, labels, augment, batch_size=32, seed=0):
     ]
 
 
-def two_splits_that_agree(images, labels, augment, batch_size=32, seed=0):
-    class Images(Dataset):
-        def __init__(self, transform):
-            self.transform = transform
-
-        def __len__(self):
-            return len(labels)
-
-        def __getitem__(self, i):
-            return self.transform(images[i]), labels[i]
-
-    def halves(transform):
-        generator = torch.Generator().manual_seed(seed)
-        return random_split(Images(transform), [0.75, 0.25], generator=generator)
-
-    train, test = halves(augment)[0], halves(lambda image: image)[1]
-    order = BatchSampler(RandomSampler(train), batch_size, drop_last=False)
-    return DataLoader(train, batch_sampler=order), DataLoader(test, batch_size)
-
-
 def share_by_flags(stream, info):
     n, mine = (1, 0) if info is None else (info.num_workers, info.id)
     return itertools.compress(stream, itertools.cycle([k == mine for k in range(n)]))
@@ -304,44 +228,10 @@ class share_in_blocks:
                 yield sample
 
 
-class share_by_next:
-    def __init__(self, stream, info):
-        self.iterator = iter(stream)
-        self.wait, self.skip = (info.id, info.num_workers - 1) if info else (0, 0)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        for _ in range(self.wait):
-            next(self.iterator)
-        self.wait = self.skip
-        return next(self.iterator)
-
-
 def model_and_optimizer():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     return model, torch.optim.Adam(model.parameters(), lr=0.01)
-
-
-def steps_with_a_closure(dataset, steps=200, batch_size=32):
-    """Whole epochs until it is enough; the loss comes from the optimizer."""
-    model, optimizer = model_and_optimizer()
-    losses = []
-    while len(losses) < steps:
-        for images, labels in DataLoader(dataset, batch_size, shuffle=True):
-
-            def closure(images=images, labels=labels):
-                optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(model(images), labels)
-                loss.backward()
-                return loss
-
-            losses.append(optimizer.step(closure).detach())
-            if len(losses) == steps:
-                break
-    return model, torch.stack(losses)
 
 
 def steps_over_the_end(dataset, steps=200, batch_size=32):
@@ -368,19 +258,17 @@ def steps_of_a_plan(dataset, steps=200, batch_size=32):
 
 
 RIGHT = {
-    "Windows": [WindowsByCounts, UnfoldedWindows, WindowsCountedWhileWalking, windows_in_a_list],
-    "LengthBatches": [LongestFirst, BatchesOfNumPy, BatchesByRandomSampler, ShortBatchAnywhere],
-    "pad": [written_into_zeros, each_filled_and_stacked, scattered_in_a_row, lists_and_numpy],
+    "Windows": [WindowsByCounts, UnfoldedWindows, windows_in_a_list],
+    "LengthBatches": [LongestFirst, BatchesOfNumPy, ShortBatchAnywhere],
+    "pad": [written_into_zeros, scattered_in_a_row, lists_and_numpy],
     "make_loaders": [
         augmented_in_collate_fn,
         subset_with_a_transform,
         samplers_choose_the_halves,
-        two_splits_that_agree,
     ],
-    "my_share": [share_by_counting, share_by_flags, share_in_blocks, share_by_next],
+    "my_share": [share_by_counting, share_by_flags, share_in_blocks],
     "train_steps": [
         steps_with_a_new_iterator,
-        steps_with_a_closure,
         steps_over_the_end,
         steps_of_a_plan,
     ],

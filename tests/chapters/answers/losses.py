@@ -36,29 +36,11 @@ def huber_from_smooth_l1(prediction, target, delta=1.0, reduction="mean"):
     return delta * nn.SmoothL1Loss(beta=delta, reduction=reduction)(prediction, target)
 
 
-def huber_by_a_mask(prediction, target, delta=1.0, reduction="mean"):
-    if prediction.shape != target.shape:
-        raise ValueError(prediction.shape, target.shape)
-    error = prediction - target
-    far = error.detach().abs() > delta
-    each = (~far) * error.square() / 2 + far * delta * (error * error.sign() - delta / 2)
-    if reduction == "mean":
-        return each.mean()
-    return each.sum() if reduction == "sum" else each
-
-
 def bce_by_logsigmoid(logits, targets, pos_weight=None):
     positive, negative = F.logsigmoid(logits), F.logsigmoid(-logits)
     if pos_weight is not None:
         positive = positive * pos_weight
     return -torch.lerp(negative, positive, targets)
-
-
-def bce_by_logaddexp(logits, targets, pos_weight=None):
-    w = 1.0 if pos_weight is None else pos_weight
-    zero = torch.zeros_like(logits)
-    core = torch.logaddexp(zero, -logits)
-    return (1 - targets) * logits + (1 + (w - 1) * targets) * core
 
 
 def bce_as_cross_entropy_of_two_classes(logits, targets, pos_weight=None):
@@ -128,10 +110,6 @@ def sequence_loss_flattened_and_gathered(logits, targets, pad):
     real = targets != pad
     log_probabilities = logits[real].log_softmax(dim=1)
     return -log_probabilities.gather(1, targets[real].unsqueeze(1)).mean()
-
-
-def sequence_loss_flattened(logits, targets, pad):
-    return nn.CrossEntropyLoss(ignore_index=pad)(logits.flatten(0, 1), targets.flatten())
 
 
 def sequence_loss_as_a_sum(logits, targets, pad):
@@ -235,16 +213,6 @@ def dataset_loss_by_log_softmax(model, batches, weight=None):
     return float(total / divisor)
 
 
-def dataset_loss_of_joined_answers(model, batches, weight=None):
-    answers, labels = [], []
-    model.eval()
-    for x, y in batches:
-        with torch.no_grad():
-            answers.append(model(x))
-        labels.append(y)
-    return F.cross_entropy(torch.cat(answers), torch.cat(labels), weight=weight).item()
-
-
 @torch.no_grad()
 def dataset_loss_row_by_row(model, batches, weight=None):
     quiet = copy.deepcopy(model).eval()
@@ -272,16 +240,6 @@ class LargerOfTwoLines(ex.QuantileLoss.reference):
         e = target - prediction
         each = torch.maximum(self.q * e, (self.q - 1) * e)
         return each if self.reduction == "none" else getattr(each, self.reduction)()
-
-
-class TwoRelus(ex.QuantileLoss.reference):
-    def forward(self, prediction, target):
-        if prediction.shape != target.shape:
-            raise ShapesDiffer
-        each = self.q * F.relu(target - prediction) + (1 - self.q) * F.relu(prediction - target)
-        if self.reduction == "mean":
-            return each.sum() / each.numel()
-        return each.sum() if self.reduction == "sum" else each
 
 
 class TiltedL1(nn.L1Loss):
@@ -312,16 +270,14 @@ class HalfOfAbsolutePlusTilt(nn.Module):
 
 
 RIGHT = {
-    "huber": [huber_of_torch, huber_with_a_clamp, huber_from_smooth_l1, huber_by_a_mask],
+    "huber": [huber_of_torch, huber_with_a_clamp, huber_from_smooth_l1],
     "bce_with_logits": [
         bce_by_logsigmoid,
-        bce_by_logaddexp,
         bce_as_cross_entropy_of_two_classes,
         bce_with_a_slope_of_its_own,
     ],
     "sequence_loss": [
         sequence_loss_flattened_and_gathered,
-        sequence_loss_flattened,
         sequence_loss_as_a_sum,
         sequence_loss_sentence_by_sentence,
     ],
@@ -334,10 +290,9 @@ RIGHT = {
     "dataset_loss": [
         dataset_loss_by_weighing_the_means,
         dataset_loss_by_log_softmax,
-        dataset_loss_of_joined_answers,
         dataset_loss_row_by_row,
     ],
-    "QuantileLoss": [LargerOfTwoLines, TwoRelus, TiltedL1, HalfOfAbsolutePlusTilt],
+    "QuantileLoss": [LargerOfTwoLines, TiltedL1, HalfOfAbsolutePlusTilt],
 }
 WRONG = {
     "huber": [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 
@@ -34,17 +33,6 @@ def least_scale_in_float32(classes, probability):
 
 def least_scale_in_numpy(classes, probability):
     return np.log((classes - 1) / (1 / np.float64(probability) - 1)) / (1 + 1 / (classes - 1))
-
-
-def least_scale_by_newton(classes, probability):
-    """Newton's method on log-odds, which are linear in the scale: one step is enough."""
-    scale = torch.zeros((), requires_grad=True)
-    cosines = torch.full((classes,), -1 / (classes - 1))
-    cosines[0] = 1
-    logits = scale * cosines
-    missing = math.log(probability / (1 - probability)) - logits[0] + logits[1:].logsumexp(0)
-    (slope,) = torch.autograd.grad(missing, scale)
-    return -(missing / slope).item()
 
 
 # CosineClassifier
@@ -80,17 +68,6 @@ class ByCosineSimilarity(nn.Module):
         return self.settings["scale"] * F.cosine_similarity(x[:, None], self.weight, dim=2)
 
 
-class RowByRow(nn.Module):
-    def __init__(self, features, classes, scale=20.0):
-        super().__init__()
-        self.weight = nn.Parameter(nn.init.orthogonal_(torch.ones(classes, features)))
-        self.cosine = functools.partial(torch.cosine_similarity, dim=-1)
-        self.scaled = lambda cosine: cosine.mul(scale)
-
-    def forward(self, x):
-        return self.scaled(torch.stack([self.cosine(x, w) for w in self.weight], dim=-1))
-
-
 class GivesTheClass(nn.Module):
     def __new__(cls, *arguments, **options):
         return 3
@@ -113,11 +90,6 @@ def cosface_by_scatter(cosine, labels, margin=0.35, scale=20.0):
 def cosface_by_comparison(cosine, labels, margin=0.35, scale=20.0):
     own = labels[:, None] == torch.arange(cosine.shape[1])
     return scale * torch.where(own, cosine - margin, cosine)
-
-
-def cosface_by_index_put(cosine, labels, margin=0.35, scale=20.0):
-    rows, less = torch.arange(len(labels)), torch.full((len(labels),), -margin)
-    return cosine.index_put((rows, labels), less, accumulate=True) * scale
 
 
 # arcface
@@ -193,16 +165,6 @@ def arcface_with_the_root_outside(cosine, margin=0.5):
 # ArcHead
 
 
-class ByTheAdditionTheorem(ex.ArcHead.reference):
-    def forward(self, features, labels=None):
-        cosine = F.normalize(features) @ F.normalize(self.weight).T
-        if labels is None:
-            return self.scale * cosine
-        chosen = F.one_hot(labels, cosine.shape[1]).bool()
-        target = arcface_by_the_addition_theorem(cosine, self.margin)
-        return self.scale * torch.where(chosen, target, cosine)
-
-
 class OwnEntriesOnly(ex.ArcHead.reference):
     def forward(self, features, labels=None):
         cosine = F.normalize(features) @ F.normalize(self.weight).T
@@ -267,12 +229,6 @@ def rate_in_plain_python(scores, same):
     return level
 
 
-def rate_by_searchsorted(scores, same):
-    own, others = np.sort(scores[same].numpy()), np.sort(scores[~same].numpy())
-    accepted = 1 - np.searchsorted(others, own) / len(others)
-    return np.maximum(accepted, np.searchsorted(own, own) / len(own)).min()
-
-
 def rate_one_by_one_the_last_first(scores, same):
     scores, same = scores.flip(0), same.flip(0)
     order = scores.argsort(descending=True, stable=True)
@@ -316,14 +272,6 @@ def pair_loss_in_one_cross_entropy(first, second, scale=20.0, margin=0.3):
     return nn.CrossEntropyLoss()(torch.cat([logits, logits.t()]), labels)
 
 
-def pair_loss_of_traces(first, second, scale=20.0, margin=0.3):
-    one = first / first.norm(dim=1, keepdim=True)
-    other = second / second.norm(dim=1, keepdim=True)
-    own = torch.diag(torch.full((len(one),), margin))
-    logits = torch.einsum("if,jf->ij", one, other).sub(own) * scale
-    return -(logits.log_softmax(1).trace() + logits.log_softmax(0).trace()) / (2 * len(logits))
-
-
 def pair_loss_of_two_heads(first, second, scale=20.0, margin=0.3):
     own = torch.arange(len(first))
 
@@ -339,14 +287,12 @@ RIGHT = {
         least_scale_by_trying,
         least_scale_in_float32,
         least_scale_in_numpy,
-        least_scale_by_newton,
     ],
-    "CosineClassifier": [DividesAfterwards, OfLinear, ByCosineSimilarity, RowByRow],
+    "CosineClassifier": [DividesAfterwards, OfLinear, ByCosineSimilarity],
     "cosface": [
         cosface_with_an_index,
         cosface_by_scatter,
         cosface_by_comparison,
-        cosface_by_index_put,
     ],
     "arcface": [
         arcface_by_the_addition_theorem,
@@ -355,17 +301,15 @@ RIGHT = {
         arcface_in_the_complex_plane,
         arcface_with_its_own_backward,
     ],
-    "ArcHead": [ByTheAdditionTheorem, OwnEntriesOnly, NoClampWithoutLabels, AnEmptyMask],
+    "ArcHead": [OwnEntriesOnly, NoClampWithoutLabels, AnEmptyMask],
     "equal_error_rate": [
         rate_by_sorting,
         rate_of_a_table,
         rate_in_plain_python,
-        rate_by_searchsorted,
     ],
     "pair_loss": [
         pair_loss_from_the_definition,
         pair_loss_in_one_cross_entropy,
-        pair_loss_of_traces,
         pair_loss_of_two_heads,
     ],
 }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
-from itertools import islice
 
 import numpy as np
 import torch
@@ -28,20 +26,6 @@ def gradients_in_own_lists(model, micro_batches, loss_fn, optimizer):
         parameter.grad = gradient
     optimizer.step()
     return total
-
-
-def sums_divided_at_the_end(model, micro_batches, loss_fn, optimizer):
-    model.zero_grad()
-    rows, total = 0, 0.0
-    for x, y in micro_batches:
-        loss = loss_fn(model(x), y) * len(y)
-        loss.backward()
-        rows += len(y)
-        total += loss.item()
-    for parameter in model.parameters():
-        parameter.grad /= rows
-    optimizer.step()
-    return total / rows
 
 
 def a_closure(model, micro_batches, loss_fn, optimizer):
@@ -120,19 +104,6 @@ def sgd_by_history(
     shares = [1.0] + [1 - dampening] * (len(seen) - 1)
     velocity = sum(s * momentum**a * g for s, a, g in zip(shares, ages, seen, strict=True))
     return lr * (seen[-1] + momentum * velocity) if nesterov else lr * velocity
-
-
-def sgd_by_exceptions(
-    w, grad, memory, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False
-):
-    d = grad + weight_decay * w
-    if momentum == 0:
-        return d * lr
-    try:
-        memory[0] = torch.lerp(torch.zeros_like(d), memory[0], momentum) + d * (1 - dampening)
-    except KeyError:
-        memory[0] = d
-    return lr * (d + momentum * memory[0] if nesterov else memory[0])
 
 
 def sgd_with_one_memory(
@@ -241,23 +212,6 @@ def lazy_groups(model, weight_decay):
         {"params": chosen(True), "weight_decay": weight_decay},
         {"params": chosen(False), "weight_decay": 0},
     )
-
-
-def groups_by_recursion(model, weight_decay):
-    def collect(module, found):
-        for parameter in module.parameters(recurse=False):
-            found[parameter] = parameter.ndim
-        for child in module.children():
-            collect(child, found)
-        return found
-
-    found = {p: n for p, n in collect(model, {}).items() if p.requires_grad}
-    few = [p for p, n in found.items() if n in (0, 1)]
-    return [
-        {"params": [p for p in found if all(p is not one for one in few)]}
-        | {"weight_decay": weight_decay},
-        {"params": few, "weight_decay": 0},
-    ]
 
 
 def groups_of_a_state_dict(model, weight_decay):
@@ -385,30 +339,6 @@ def one_cycle(images, classes, epochs=6, warmup=40):
     return _trained(model, batches, epochs, optimizer, scheduler)
 
 
-def a_hook_moves_the_scheduler(images, classes, epochs=6, warmup=40):
-    model = _network()
-    batches = DataLoader(TensorDataset(images, classes), batch_size=96, shuffle=True)
-    total = epochs * len(batches)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    parts = [
-        lr_scheduler.LinearLR(optimizer, 0.01, total_iters=warmup),
-        lr_scheduler.CosineAnnealingLR(optimizer, T_max=total - warmup),
-    ]
-    scheduler = lr_scheduler.SequentialLR(optimizer, parts, milestones=[warmup])
-    optimizer.register_step_post_hook(lambda *_: scheduler.step())
-
-    def loss_of(x, y):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        return loss
-
-    for _ in range(epochs):
-        for batch in batches:
-            optimizer.step(partial(loss_of, *batch))
-    return model
-
-
 def rates_written_by_hand(images, classes, epochs=6, warmup=40):
     model = _network()
     order = torch.cat([torch.randperm(len(images)) for _ in range(epochs)])
@@ -465,30 +395,6 @@ def a_hook_clips(model, batches, validate, epochs, group):
     return model
 
 
-def counts_the_epochs_itself(model, batches, validate, epochs, group):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    best, waited = -1.0, 0
-    for _ in range(epochs):
-        model.train()
-        stream = iter(batches)
-        while pieces := list(islice(stream, group)):
-            model.zero_grad()
-            for x, y in pieces:
-                F.cross_entropy(model(x), y).backward()
-            for p in model.parameters():
-                p.grad /= len(pieces)
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-        accuracy = validate(model.eval())
-        waited = 0 if accuracy > best else waited + 1
-        best = max(best, accuracy)
-        if waited == 2:
-            waited = 0
-            for options in optimizer.param_groups:
-                options["lr"] /= 10
-    return model
-
-
 def closures(model, batches, validate, epochs, group):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=1)
@@ -512,13 +418,12 @@ def closures(model, batches, validate, epochs, group):
 RIGHT = {
     "accumulated_step": [
         gradients_in_own_lists,
-        sums_divided_at_the_end,
         a_closure,
         losses_measured_first,
     ],
-    "sgd": [sgd_of_torch, sgd_in_place, sgd_by_history, sgd_by_exceptions],
+    "sgd": [sgd_of_torch, sgd_in_place, sgd_by_history],
     "adam": [adam_of_the_whole_history, adam_of_torch, adam_in_place, adam_with_running_powers],
-    "decay_groups": [groups_by_layer, lazy_groups, groups_by_recursion, groups_of_a_state_dict],
+    "decay_groups": [groups_by_layer, lazy_groups, groups_of_a_state_dict],
     "warmup_cosine": [
         cosine_of_the_half_angle,
         the_smaller_of_two,
@@ -528,13 +433,11 @@ RIGHT = {
     "train_digits": [
         schedule_as_a_function,
         one_cycle,
-        a_hook_moves_the_scheduler,
         rates_written_by_hand,
     ],
     "train_in_groups": [
         whole_groups_clipped_by_hand,
         a_hook_clips,
-        counts_the_epochs_itself,
         closures,
     ],
 }

@@ -6,7 +6,6 @@ import copy
 import io
 import math
 import os
-import re
 import shutil
 import tempfile
 import uuid
@@ -44,20 +43,6 @@ def keeps_all_epochs(model, train_epoch, validate, epochs):
     return score
 
 
-def writes_over_one_copy(model, train_epoch, validate, epochs):
-    shelf, best = copy.deepcopy(model.state_dict()), None
-    for _ in range(epochs):
-        train_epoch(model)
-        loss = validate(model)
-        if best is None or loss < best:
-            best = loss
-            for name, tensor in model.state_dict().items():
-                shelf[name].copy_(tensor)
-    for name, tensor in model.state_dict().items():
-        tensor.copy_(shelf[name])
-    return best
-
-
 def validates_at_the_end(model, train_epoch, validate, epochs):
     with tempfile.TemporaryDirectory() as folder:
         file, lowest = Path(folder, "best.pt"), math.inf
@@ -88,18 +73,6 @@ def takes_a_failed_load_back(model, state):
     return True
 
 
-def compares_sorted_lists(model, state):
-    own, new = sorted(model.state_dict()), sorted(state)
-    if own != new:
-        return False
-    pairs = [(model.state_dict()[name], state[name]) for name in own]
-    if any(tuple(ours.shape) != tuple(theirs.shape) for ours, theirs in pairs):
-        return False
-    for ours, theirs in pairs:
-        ours.data[...] = theirs
-    return True
-
-
 def says_it_with_numpy(model, state):
     own = model.state_dict()
     fits = own.keys() == state.keys() and np.all([own[k].shape == state[k].shape for k in own])
@@ -119,17 +92,6 @@ def copies_each_tensor(model, state):
         else:
             kept.append(name)
     return sorted(kept)
-
-
-def by_a_regular_expression(model, state):
-    own = model.state_dict()
-    left = set(own)
-    for key, value in state.items():
-        key = re.sub(r"\A(?:module|_orig_mod)\.", "", key)
-        if key in own and own[key].shape == value.shape:
-            own[key].copy_(value)
-            left.remove(key)
-    return sorted(left)
 
 
 def fills_up_with_its_own(model, state):
@@ -182,20 +144,6 @@ class SavesAllAttributes(ex.Trainer.reference):
 PARTS = ("maker", "critic", "average", "maker_optimizer", "critic_optimizer")
 
 
-class NamesEverything(ex.Trainer.reference):
-    def state_dict(self):
-        state = {name: getattr(self, name).state_dict() for name in PARTS}
-        state["noise"] = self.noise.get_state()
-        state["steps"] = torch.tensor(self.steps)
-        return state
-
-    def load_state_dict(self, state):
-        for name in PARTS:
-            getattr(self, name).load_state_dict(state[name])
-        self.noise.set_state(state["noise"])
-        self.steps = int(state["steps"])
-
-
 class SavesAList(ex.Trainer.reference):
     def state_dict(self):
         parts = [getattr(self, name).state_dict() for name in PARTS]
@@ -221,17 +169,6 @@ class SavesAFileInTheFile(ex.Trainer.reference):
             getattr(self, name).load_state_dict(part)
         self.noise.set_state(noise)
         self.steps = steps
-
-
-def unbuffered_with_mkstemp(state, path):
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb", buffering=0) as file:
-            torch.save(state, file)
-            os.fsync(file)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def without_a_flush_of_its_own(state, path):
@@ -280,39 +217,6 @@ def syncs_all_files(state, path):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-class Replacing:
-    """A file that gets its name when it is whole."""
-
-    def __init__(self, path):
-        self.path = path
-        self.beside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-
-    def __enter__(self):
-        self.file = open(self.beside, "xb")
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        try:
-            if kind is None:
-                self.file.flush()
-                os.fsync(self.file.fileno())
-            self.file.close()
-            if kind is None:
-                os.replace(self.beside, self.path)
-        finally:
-            self.beside.unlink(missing_ok=True)
-
-
-def in_a_context(state, path):
-    with Replacing(path) as file:
-        torch.save(state, file)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def compares_shapes_by_position(model, state):
@@ -399,28 +303,23 @@ RIGHT = {
     "train_keeping_best": [
         best_through_a_file,
         keeps_all_epochs,
-        writes_over_one_copy,
         validates_at_the_end,
     ],
     "load_or_leave": [
         looks_before_it_loads,
         takes_a_failed_load_back,
-        compares_sorted_lists,
         says_it_with_numpy,
     ],
     "warm_start": [
         copies_each_tensor,
-        by_a_regular_expression,
         fills_up_with_its_own,
         with_torchs_helper,
     ],
-    "Trainer": [SavesAllAttributes, NamesEverything, SavesAList, SavesAFileInTheFile],
+    "Trainer": [SavesAllAttributes, SavesAList, SavesAFileInTheFile],
     "save_safely": [
         without_a_flush_of_its_own,
-        unbuffered_with_mkstemp,
         in_a_folder_of_its_own,
         in_memory_first,
-        in_a_context,
         *([syncs_all_files] if hasattr(os, "sync") else []),
     ],
 }

@@ -14,12 +14,6 @@ def slope_by_function_transform(f, at):
     return torch.func.grad(f)(torch.tensor(at)).item()
 
 
-def slope_asked_of_autograd(f, at):
-    x = torch.full((1,), at).requires_grad_()
-    (gradient,) = torch.autograd.grad(f(x).sum(), x)
-    return float(gradient)
-
-
 def slope_by_jacobian_in_float64(f, at):
     return np.float64(jacobian(f, torch.tensor(at, dtype=torch.float64)))
 
@@ -43,15 +37,6 @@ def slope_by_the_best_of_many_estimates(f, at):
     estimates = [estimate(10 ** (-k / 4)) for k in range(8, 34)]
     changes = [abs(b - a) for a, b in zip(estimates, estimates[1:], strict=False)]
     return estimates[1 + changes.index(min(changes))]
-
-
-def train_step_with_gradients_asked_for(model, x, y, loss_fn, optimizer):
-    loss = loss_fn(model(x), y)
-    parameters = list(model.parameters())
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
-    return float(loss.detach())
 
 
 def train_step_with_a_closure(model, x, y, loss_fn, optimizer):
@@ -84,18 +69,6 @@ def train_step_emptied_afterwards(model, x, y, loss_fn, optimizer):
     optimizer.step()
     optimizer.zero_grad(set_to_none=False)
     return np.float64(loss.item())
-
-
-def train_digits_with_plain_sgd(x, y):
-    torch.manual_seed(1)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
-    for _ in range(100):
-        loss = nn.functional.cross_entropy(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model
 
 
 def train_digits_with_a_copy(x, y):
@@ -136,18 +109,15 @@ def train_digits_in_a_group_of_their_own(x, y):
 RIGHT = {
     "slope": [
         slope_by_function_transform,
-        slope_asked_of_autograd,
         slope_by_jacobian_in_float64,
         slope_in_forward_mode,
     ],
     "train_step": [
-        train_step_with_gradients_asked_for,
         train_step_with_a_closure,
         train_step_of_a_real_optimizer,
         train_step_emptied_afterwards,
     ],
     "train_digits": [
-        train_digits_with_plain_sgd,
         train_digits_with_a_copy,
         train_digits_by_hand,
         train_digits_in_a_group_of_their_own,

@@ -34,23 +34,6 @@ def looks_at_a_copy(model, images):
     return classes, chosen
 
 
-class Looked(NamedTuple):
-    classes: torch.Tensor
-    probabilities: torch.Tensor
-
-
-@torch.no_grad()
-def looks_with_topk(model, images):
-    before = [module.training for module in model.modules()]
-    try:
-        logits = model.eval()(images)
-    finally:
-        for module, mode in zip(model.modules(), before, strict=True):
-            module.training = mode
-    top = logits.softmax(dim=1).topk(1, dim=1)
-    return Looked(top.indices[:, 0], top.values[:, 0])
-
-
 @contextlib.contextmanager
 def in_eval_mode(model):
     trained = [module for module in model.modules() if module.training]
@@ -149,14 +132,6 @@ def multiplies_by_a_matrix(values, weight):
     return list(factors @ np.array(values, dtype=float) / factors.sum(axis=1))
 
 
-def accumulates_pairs(values, weight):
-    pairs = itertools.accumulate(
-        ((value, 1.0) for value in values),
-        lambda old, new: (weight * old[0] + new[0], weight * old[1] + 1.0),
-    )
-    return tuple(torch.tensor(total / factors, dtype=torch.float64) for total, factors in pairs)
-
-
 def reckons_in_fractions(values, weight):
     weight, average, smoothed = Fraction(weight), Fraction(0), []
     for n, value in enumerate(map(Fraction, values)):
@@ -191,16 +166,6 @@ def closes_no_writer(folder, rates):
     return [descend(rate, SummaryWriter(Path(folder, f"{rate}"))) for rate in rates]
 
 
-def names_another_number_first(folder, rates):
-    """As a time in seconds and a half of it may be."""
-    losses = []
-    for rate in rates:
-        with SummaryWriter(Path(folder, f"1795935610.51_lr={rate}_target=0.5")) as writer:
-            writer.add_scalar("rate", rate)
-            losses.append(descend(rate, writer))
-    return losses
-
-
 class RunWriter(SummaryWriter):
     """Takes a name that is still free."""
 
@@ -223,14 +188,6 @@ def empties_its_own_folder(folder, rates):
 
 
 # log_pr_curves
-
-
-def logs_column_by_column(writer, logits, labels, step):
-    truth = F.one_hot(labels, logits.shape[1])
-    scores = (logits.double() - logits.max()).exp()
-    columns = (scores / scores.sum(dim=1, keepdim=True)).T
-    for c, column in enumerate(columns):
-        writer.add_pr_curve(f"pr/{c}", truth[:, c], column, global_step=step)
 
 
 def logs_with_numpy(writer, logits, labels, step):
@@ -315,25 +272,6 @@ def takes_the_chapters_functions(folder):
     return states
 
 
-def counts_with_counters(folder):
-    def bins(row):
-        middles = (row.edges[1:] + row.edges[:-1]) / 2
-        return +collections.Counter(dict(zip(middles.tolist(), row.counts.tolist(), strict=True)))
-
-    def state(first, last, gradients):
-        if not gradients:
-            return "frozen"
-        if all(abs(middle) < 1e-12 for middle in set().union(*map(bins, gradients))):
-            return "dead"
-        left = (bins(first) - bins(last)).total()
-        return "stuck" if 100 * left < bins(first).total() else "learning"
-
-    return {
-        layer: state(rows["weight"][0], rows["weight"][-1], rows["gradient"])
-        for layer, rows in by_layer(folder).items()
-    }
-
-
 class Layer:
     """What was logged of a layer."""
 
@@ -388,16 +326,6 @@ def sorts_named_tuples(folder):
     return sorted(known, key=lambda best: -best.value)[0]
 
 
-def asks_for_the_best_of_each_run(folder):
-    runs = {}
-    for run, _, step, _, value in boards.scalars(folder, "accuracy/validation"):
-        if not math.isnan(value):
-            runs.setdefault(run, {})[step] = value
-    value, run = max((max(steps.values()), run) for run, steps in runs.items())
-    (step,) = [step for step, one in runs[run].items() if one == value]
-    return [run, step, value]
-
-
 def reads_the_last_file_only(folder):
     top = None
     for run in boards.runs(folder):
@@ -419,7 +347,7 @@ def begins_at_zero(folder):
 
 
 RIGHT = {
-    "look": [looks_at_a_copy, looks_with_topk, looks_and_detaches, looks_at_one_after_the_other],
+    "look": [looks_at_a_copy, looks_and_detaches, looks_at_one_after_the_other],
     "train_epoch": [
         counts_its_steps,
         empties_the_gradients_after_logging_them,
@@ -429,23 +357,20 @@ RIGHT = {
     "smooth": [
         takes_weighted_means,
         multiplies_by_a_matrix,
-        accumulates_pairs,
         reckons_in_fractions,
     ],
     "sweep": [
         names_runs_by_time_too,
         closes_no_writer,
-        names_another_number_first,
         subclasses_the_writer,
     ],
-    "log_pr_curves": [logs_column_by_column, logs_with_numpy, logs_backwards, logs_without_a_loop],
+    "log_pr_curves": [logs_with_numpy, logs_backwards, logs_without_a_loop],
     "diagnose": [
         interpolates_the_counts,
         takes_the_chapters_functions,
-        counts_with_counters,
         fills_objects,
     ],
-    "best": [goes_run_by_run, asks_numpy, sorts_named_tuples, asks_for_the_best_of_each_run],
+    "best": [goes_run_by_run, asks_numpy, sorts_named_tuples],
 }
 
 

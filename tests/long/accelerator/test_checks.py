@@ -50,7 +50,7 @@ def test_exercises_give_the_same_verdicts_where_there_is_an_accelerator(tmp_path
 
 
 def test_an_accelerator_without_mixed_precision_is_enough(tmp_path):
-    chosen = "mixed_precision or margins or augment or training"
+    chosen = "margins or augment or training"
     run(*CHECKS, "-k", chosen, folder=tmp_path, MOCK_ACCELERATOR="no-autocast")
 
 

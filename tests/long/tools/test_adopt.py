@@ -139,24 +139,11 @@ def test_a_fork_adopts_its_remote_and_its_default_branch_and_nothing_else(form, 
     assert main(["stamp", "--check"]) == 0
 
 
-def test_to_adopt_the_former_address_again_changes_nothing(clone):
-    assert main(["adopt", FORK.url, "--branch", FORK.branch]) == 0
-    assert main(["adopt", HOME.url, "--branch", HOME.branch]) == 0
-    assert git(clone, "status", "--porcelain") == ""
-
-
 def test_without_a_known_branch_the_former_one_stays(clone):
     git(clone, "remote", "set-url", "origin", FORK.url)
     git(clone, "remote", "set-head", "origin", "--delete")
     assert main(["adopt"]) == 0
     assert repository(clone) == replace(FORK, branch=HOME.branch)
-
-
-def test_a_given_address_does_not_bring_the_branch_of_origin(clone):
-    git(clone, "update-ref", f"refs/remotes/origin/{FORK.branch}", "HEAD")
-    git(clone, "remote", "set-head", "origin", FORK.branch)
-    assert main(["adopt", FORK.url]) == 0
-    assert repository(clone).branch == HOME.branch
 
 
 @pytest.mark.parametrize(
@@ -188,17 +175,6 @@ def test_a_remote_elsewhere_changes_nothing(remote, clone, capsys):
     assert "https://github.com/OWNER/NAME" in said
     assert "secret" not in said
     assert git(clone, "status", "--porcelain") == ""
-
-
-def test_a_checkout_that_only_lies_in_a_repository_has_no_remote(tmp_path, monkeypatch, capsys):
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    git(tmp_path, "remote", "add", "origin", "https://github.com/ada/something-else")
-    course = copied_course(tmp_path / "course")
-    before = (course / "pyproject.toml").read_bytes()
-    monkeypatch.setattr(checkout, "root", lambda: course)
-    assert main(["adopt"]) == 1
-    assert "git knows no remote 'origin'" in capsys.readouterr().err
-    assert (course / "pyproject.toml").read_bytes() == before
 
 
 def test_where_there_is_no_git_an_address_is_asked_for(clone, monkeypatch, capsys):

@@ -43,47 +43,6 @@ def test_each_expectation_is_a_claim_wherever_its_call_stands(function):
         assert claim == claims.Claim("00_sample", "A *trap*", "trap", "Odd", "odd"), source
 
 
-def test_claims_come_in_the_order_of_the_text_and_a_computed_match_is_not_guessed():
-    source = """\
-with expect_warning(UserWarning, match="1"), expect_error(ValueError, match="2"):
-    with expect_error(TypeError, match=f"{n} is odd"):
-        f()
-both = f(expect_error(E, match="3")), expect_error(E, match="4")
-"""
-    assert [claim.match for claim in claims_of(code(source, "c"))] == ["1", "2", None, "3", "4"]
-
-
-def test_setup_exercises_and_quoted_code_claim_nothing():
-    source = "expect_error(E, match='x')"
-    assert claims_of(
-        code(source, "setup"),
-        code(source, "try", ["exercise:double"]),
-        text(f"```python\n{source}\n```", "text"),
-        code(f'# {source}\nprint("{source}")', "quoted"),
-    ) == []  # fmt: skip
-
-
-def test_a_cell_that_is_not_python_is_named():
-    with pytest.raises(ValueError, match="cell 'broken' is not Python"):
-        claims_of(code("assert (", "broken"))
-
-
-def test_the_section_is_the_nearest_heading_above_but_for_prompts():
-    nb = notebook(
-        code("0", "c-0"),
-        text("# Title\n\nText\n\n## Section", "m-1"),
-        code("1", "c-1"),
-        text("### Below `it`  \nText, and\n```\n# a comment\n```", "m-2"),
-        text("Text without a heading, #1", "m-3"),
-        code("2", "c-2"),
-        text("### An exercise", "m-4"),
-        code("3", "c-3", ["exercise:double"]),
-        code("4", "c-4"),
-    )
-    sections = [section for section, _ in claims.by_section(nb)]
-    assert sections == ["", "Section", *["Below `it`"] * 3]
-
-
 def test_every_expectation_in_the_text_of_the_chapters_is_collected_below_a_heading():
     found = claims.claims(ROOT)
     assert all(claim.section and claim.type_name for claim in found)
@@ -246,11 +205,3 @@ def test_the_command_runs_all_chapters_or_those_that_are_named(asked):
     asked.clear()
     assert main(["drift", "02", "losses", "02_losses"]) == 0
     assert asked == ["02_losses"] * 3
-
-
-@pytest.mark.parametrize("page", ["missing/page.md", "."])
-def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(
-    asked, tmp_path, capsys, page
-):
-    assert main(["drift", "--markdown", str(tmp_path / page)]) == 1
-    assert asked == [] and "cannot write the report" in capsys.readouterr().err

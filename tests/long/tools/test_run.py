@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
-import nbformat
 import psutil
 import pytest
 
@@ -18,7 +14,6 @@ from helpers import checkout
 from helpers.checkout import CourseError
 from tests.long.tools.samples import CHAPTER, course
 from tests.notebooks.samples import code, notebook
-from tools import run as runner
 from tools.run import EXECUTED, clean_environment, executed, failures, run
 
 ROOT = checkout.root()
@@ -62,15 +57,6 @@ def test_a_kernel_has_empty_folders_one_thread_and_no_setting_of_ours(monkeypatc
     }
 
 
-def test_folder_environment_and_startup_are_the_callers(tmp_path):
-    (tmp_path / "here.txt").touch()
-    environment = clean_environment(MARK="mine", TUTORIAL_STRICT="1")
-    source = "import os\nprint(os.listdir(), os.environ['MARK'], os.environ['TUTORIAL_STRICT'], n)"
-    startup = ["n = 6", "n = 7 * n"]
-    done = of(source, folder=tmp_path, environment=environment, startup=startup)
-    assert shown(done) == "['here.txt'] mine 1 42\n"
-
-
 def test_no_path_of_this_machine_gets_into_the_outputs():
     done = of(
         "import json, os, tempfile, nbformat, helpers\n"
@@ -99,13 +85,6 @@ print(run(notebook(code(source, "explore"))).notebook.cells[0].outputs)
     assert r"n is 5\n" in done.stdout, done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="on Windows, kernels take ports")
-def test_a_kernel_takes_no_port_unless_its_sockets_paths_would_be_too_long(tmp_path):
-    with tempfile.TemporaryDirectory(prefix="k-") as short:
-        assert runner.kernel_options(Path(short))["transport"] == "ipc"
-    assert runner.kernel_options(tmp_path / ("é" * 50))["transport"] == "tcp"
-
-
 # How a run ends
 
 BREAKS = {
@@ -123,12 +102,6 @@ def test_each_error_is_told_with_its_cell_and_line_and_ends_its_cell_only():
         assert error.startswith(expected)
     assert "ValueError: a\nb" in list(failures(done.notebook))[1].trace
     assert shown(done, 3) == "end\n"
-
-
-def test_without_allowing_errors_the_first_one_ends_the_run():
-    done = of("1 / 0", "print('end')")
-    assert done.error.error == "ZeroDivisionError: division by zero"
-    assert shown(done, 1) == ""
 
 
 @pytest.mark.parametrize(
@@ -166,15 +139,6 @@ def test_a_python_that_starts_no_kernel_is_named(tmp_path):
         of("1", environment={**clean_environment(), "PYTHONHOME": str(tmp_path / "x")})
 
 
-def test_a_notebook_runs_where_a_loop_is_running_already():
-    async def in_a_loop():
-        return of("print('ran')")
-
-    with ThreadPoolExecutor(max_workers=1) as thread:  # the main one may run a loop, too
-        done = thread.submit(lambda: asyncio.run(in_a_loop())).result()
-    assert shown(done) == "ran\n"
-
-
 # One executed copy
 
 
@@ -207,14 +171,3 @@ print(executed(CHAPTER, Path({str(folder)!r})).cells[1].outputs[0].text)
     assert [failure.cell for failure in failures(nb)] == ["error"]
     assert len(list(runs.iterdir())) == 1
     assert path.read_bytes() == before
-
-
-def test_a_notebook_that_was_changed_runs_again(counted):
-    folder, runs = counted
-    executed(CHAPTER, folder)
-    path = folder / "notebooks" / f"{CHAPTER.stem}.ipynb"
-    nb = nbformat.read(path, as_version=4)
-    nb.cells[0].source += " and more"
-    nbformat.write(nb, path)
-    assert executed(CHAPTER, folder).cells[0].source.endswith("and more")
-    assert len(list(runs.iterdir())) == 2

@@ -252,7 +252,8 @@ def test_an_expectation_that_did_not_apply_is_listed_by_its_own_words():
 def test_a_message_that_is_known_has_its_cause_and_its_fix_and_the_others_follow():
     said = "mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"
     memory = text("## Out of memory, in validation only", "memory")
-    page = messages.page({CHAPTER: notebook(text("## A", "a"), executed_cell(said), memory)})
+    here = notebook(text("## A", "a"), executed_cell(said))
+    page = messages.page({CHAPTER: here, NEXT: notebook(memory)})
     answer = explain.find(said)
     shown, elsewhere = page.split(f"## {messages.ELSEWHERE}")
     elsewhere, quoted = elsewhere.split(f"## {messages.QUOTED}")
@@ -261,7 +262,7 @@ def test_a_message_that_is_known_has_its_cause_and_its_fix_and_the_others_follow
     assert f'data-entry="{answer.name}"' not in elsewhere + quoted
     assert 'data-entry="no-samples"' in elsewhere
     assert 'data-entry="cuda-memory"' in quoted
-    assert "<00_start_here.ipynb#Out-of-memory,-in-validation-only>" in quoted
+    assert "<01_module.ipynb#Out-of-memory,-in-validation-only>" in quoted
 
 
 # Recap and front page

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-import subprocess
-import sys
 
 import nbformat
 import pytest
@@ -93,18 +91,6 @@ def test_the_minutes_are_those_of_words_code_and_exercises_before_the_reference(
     assert "About 5 of 15 minutes" in stop.source
 
 
-def test_the_code_of_a_proof_is_folded():
-    proof = stamped(code("assert True", "holds", ["proof"])).cells[2]
-    assert proof.metadata["jupyter"] == {"source_hidden": True}
-    assert proof.metadata["tags"] == ["proof"]
-
-
-def test_the_last_chapter_leads_back_only():
-    nb = stamped(chapter=LAST)
-    assert f"previous: [{CHAPTERS[-2].number}" in nb.cells[0].source
-    assert "next:" not in nb.cells[0].source and ".ipynb" not in nb.cells[-1].source
-
-
 def test_the_footer_shows_your_progress():
     import chapters  # noqa: F401 - which the code below imports itself
 
@@ -113,14 +99,6 @@ def test_the_footer_shows_your_progress():
     names = {}
     exec(shown.replace("chapters.progress()", "overview = chapters.progress()"), names)
     assert FIRST.title in str(names["overview"])
-
-
-def test_an_exercise_is_left_as_it_stands():
-    ask, attempt = new_markdown_cell("Add.", id="ask"), code("x = 1", "try", ["exercise:sum_shape"])
-    assert [(cell.id, cell.source) for cell in stamped(ask, attempt).cells[2:4]] == [
-        ("ask", "Add."),
-        ("try", "x = 1"),
-    ]
 
 
 @pytest.mark.parametrize("name", ["sum_shap", "Linear"])
@@ -162,13 +140,6 @@ def test_check_names_what_is_out_of_date_writes_nothing_and_is_content_after_sta
     assert f"notebooks/{FIRST.stem}.ipynb is brought up to date" in capsys.readouterr().out
     assert main(["stamp", "--check"]) == main(["stamp"]) == 0
     assert capsys.readouterr().out == ""
-
-
-def test_the_help_lists_every_command():
-    command = [sys.executable, "-m", "tools", "--help"]
-    done = subprocess.run(command, cwd=checkout.root(), capture_output=True, text=True)
-    for name in ("site", "stamp", "adopt", "drift"):
-        assert f"\n    {name} " in done.stdout
 
 
 @pytest.mark.parametrize("words", [[], ["repair"], ["stamp", "02"], ["drift", "99"], ["site", "x"]])

@@ -1,8 +1,8 @@
 # An interrupted training ends as one that was not interrupted, to the bit; a crash costs nothing.
 interrupted, straight = (Path(tempfile.mkdtemp()) for _ in range(2))
 for epochs in (1, 3, 4):
-    train(interrupted, epochs)
-train(straight, epochs=4)
+    fit(interrupted, epochs)
+fit(straight, epochs=4)
 names = sorted(path.name for path in straight.iterdir())
 assert names == sorted(path.name for path in interrupted.iterdir()) == ["best.pt", "last.pt"]
 
@@ -18,14 +18,14 @@ assert ours["scheduler"] == theirs["scheduler"]
 assert torch.equal(ours["random"], theirs["random"])
 assert torch.equal(ours["generator"], theirs["generator"])
 
-# what `train` returns has the weights of the epoch that was best on the validation part
-best = train(straight, epochs=4)
-assert evaluate(best, val_set) == ours["best"]
-x, y = (tensor.to(device) for tensor in val_set[:])
+# what `fit` returns has the weights of the epoch that was best on the validation part
+best = fit(straight, epochs=4)
+assert evaluate(best, val_part) == ours["best"]
+x, y = (tensor.to(device) for tensor in val_part[:])
 assert (best(x).argmax(dim=1) == y).float().mean() > 0.9
 
 try:
-    save_safely({"rule": lambda x: x}, straight / "last.pt")
+    write_safely({"rule": lambda x: x}, straight / "last.pt")
 except Exception:
     pass
 else:

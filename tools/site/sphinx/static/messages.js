@@ -7,7 +7,7 @@ const messages = [...document.querySelectorAll("article section section li")];
 const types = [...document.querySelectorAll("article section section")];
 
 function normalised(text) {
-  const plain = text.toLowerCase().replace(/['"`‘’“”]/g, "");
+  const plain = text.toLowerCase().replace(/['"`‘’“”]/g, "").replace(/\\+/g, "/");
   return plain.replace(/0x[\da-f]+|\d+(?:\.\d+)*/g, "#").replace(/\s+/g, " ").trim();
 }
 
@@ -26,10 +26,14 @@ function answered(text) {
   const above = heads.at(-2);
   const whole = normalised(text.slice(above ? above.index + above[0].length : 0));
   const said = normalised(last ? text.slice(last.index + last[0].length) : text);
-  const weight = ([, type, wording]) => wording.length + (last?.[1] === type ? 0.5 : 0);
-  const found = wordings.filter(([, , wording]) =>
-    // A wording with the name of an error also says what stands above the message.
-    holds(/\werror:/.test(wording) ? whole : said, wording),
+  // A general entry comes after all others, in the order of the file.
+  const weight = ([, type, wording, general]) =>
+    general ? 0 : wording.length + (last?.[1] === type ? 0.5 : 0);
+  const found = wordings.filter(
+    ([, type, wording, general]) =>
+      // A wording with the name of an error also says what stands above the message.
+      holds(/(?:^|[\w…])(?:error|warning):/.test(wording) ? whole : said, wording) &&
+      (!general || type === "Error" || type === last?.[1]),
   );
   return found.sort((one, other) => weight(other) - weight(one))[0]?.[0];
 }

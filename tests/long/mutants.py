@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from helpers.exercises import Exercise
-from helpers.exercises.engine import source_of
 from helpers.exercises.notation import compiled
 from helpers.exercises.trial import differences, tried
 
@@ -52,12 +51,6 @@ def mutants(source: str) -> list[Mutant]:
                 change += f" ({counts[change]})"
             found.append(Mutant(change, ast.unparse(changed)))
     return found
-
-
-def sampled(answer: Callable, number: int, but: Collection[str]) -> list[Mutant]:
-    """A few of an answer's changes, from all over it, without some that are known."""
-    found = [mutant for mutant in mutants(source_of(answer)) if mutant.change not in but]
-    return found[:: -(-len(found) // number)]
 
 
 def called_right(exercise: Exercise, answer: Callable, changes: Sequence[Mutant]) -> list[str]:
