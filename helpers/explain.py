@@ -32,8 +32,12 @@ ERROR_NAME = re.compile(
     r"(?:^|[\w?])(?:error|warning):"
 )  # a wording with it also says what stands above the message
 ANY_TYPE = "Error"  # of a general entry
-HEAD = re.compile(r"(?<!except )\b(?:\w+\.)*(\w*(?:Error|Warning|Exception))\s*[:：]\s*")
-BARE = re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception))\s*\Z", re.MULTILINE)  # without a message
+HEAD = re.compile(r"(?<!except )\b(?:\w+\.)*((?:[A-Z]\w*)?(?:Error|Warning|Exception))\s*[:：]\s*")
+LAUNCHERS = {"ChildFailedError", "CalledProcessError", "ProcessExitedException", "SignalException"}
+LOG_OF_LAUNCHER = re.compile(
+    r"^.*(?:torch[./]distributed[./]elastic\b.*\bfailed \(exitcode).*$", re.M
+)
+BARE = re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception))[ \t]*$", re.MULTILINE)  # without a message
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +69,31 @@ def parsed(text: str) -> tuple[str, str, str]:
     loader says of it, so it is the last.
     """
     text = re.sub(r"\x1b\[[\d;]*m", "", text)  # the colours of a notebook
+    text = re.sub(r"^\[(?:rank)?\d+\]:? ?", "", text, flags=re.MULTILINE)  # in several processes
     text = re.sub(r"\\n(?=[A-Z]\w+(?:Error|Warning):)", "\n", text)  # a message within a message
     text = BARE.sub(r"\1: ", text)
-    *above, head = [None, *HEAD.finditer(text)]
+    heads = [None, *HEAD.finditer(text)]
+    end = len(text)
+    while len(heads) > 2 and _is_of_others(heads[-1], heads[1:-1], text):
+        end = heads.pop().start()
+    *above, head = heads
     if head is None:
         return "", text, text
     start = head.start()  # of the names before the message: "InductorError: FileNotFoundError: …"
     while above[-1] and above[-1].end() == start:
         start = above.pop().start()
-    return head[1], text[head.end() :], text[above[-1].end() if above[-1] else 0 :]
+    log = LOG_OF_LAUNCHER.search(text, head.end(), end)
+    end = log.start() if log else end
+    return head[1], text[head.end() : end], text[above[-1].end() if above[-1] else 0 : end]
+
+
+def _is_of_others(last: re.Match[str], above: Sequence[re.Match[str]], text: str) -> bool:
+    """Whether the last of several errors is a launcher's, or a warning at the end of a program."""
+    if "\n" not in text[above[-1].end() : last.start()]:
+        return False
+    if last[1] in LAUNCHERS:
+        return any(it[1] not in LAUNCHERS for it in above)
+    return last[1].endswith("Warning") and any(not it[1].endswith("Warning") for it in above)
 
 
 def normalised(text: str) -> str:
@@ -144,9 +164,14 @@ def _patterns() -> list[tuple[Entry, str, str, re.Pattern[str], int]]:
     for it, wording, plain in _wordings():
         part = max(re.split(" *… *", plain), key=len)
         literal = re.escape(re.sub(" *… *", "…", plain).lstrip("…"))
-        pattern = re.compile(_gaps(literal, it.general))
+        pattern = re.compile(_start(plain, it.general) + _gaps(literal, it.general))
         made.append((it, wording, part, pattern, len(literal.rstrip("…"))))
     return made
+
+
+def _start(wording: str, is_general: bool) -> str:
+    """A wording without a gap at its start begins where a word does; "Error:" is any error's."""
+    return "" if is_general or not wording[0].isalnum() else r"(?<![a-z_])"
 
 
 def _gaps(wording: str, are_long: bool) -> str:

@@ -162,6 +162,20 @@ def test_an_unknown_last_error_is_not_answered_by_a_known_one_above_it():
     assert named(f"KeyError: 'lr'\n\n{chain}") == "matmul-shapes"
 
 
+def test_an_error_is_answered_and_not_what_a_launcher_or_a_warning_says_below_it():
+    log = (
+        "E0627 23:26:46 torch/distributed/elastic/multiprocessing/api.py:826] failed (exitcode: 1)"
+    )
+    child = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \ntrain.py FAILED"
+    leaked = (
+        "/lib/resource_tracker.py:7: UserWarning: There appear to be 7 leaked semaphore objects"
+    )
+    for below in (log, child, f"{log}\n{child}", leaked, f"[rank0]: {child}"):
+        assert named(f"[rank0]: {MATMUL}\n{below}") == "matmul-shapes"
+    assert named(child) == "child-failed"
+    assert named(leaked) == "native-crash"
+
+
 def test_what_a_worker_raised_is_answered_and_not_what_the_loader_says_of_it():
     caught = "RuntimeError: Caught RuntimeError in DataLoader worker process 0.\n"
     inner = 'Original Traceback (most recent call last):\n  File "D:\\new\\a.py", line 2, in f\n'
@@ -177,7 +191,9 @@ def test_a_message_is_found_without_its_type_and_with_other_quotes_and_line_brea
     assert named("shape ‘[3]’ is invalid for input of size 4") == "view-size"
 
 
-def test_a_wording_ends_where_a_word_does():
+def test_a_wording_begins_and_ends_where_a_word_does():
+    assert named("AttributeError: type object 'Net' has no attribute 'to'") == "class-not-built"
+    assert named("AttributeError: 'NoneType' object has no attribute 'to'") == "none"
     assert named("ModuleNotFoundError: No module named 'torch'") == "torch-missing"
     assert named("ModuleNotFoundError: No module named 'torch._six'") == "version-name"
     assert named("ModuleNotFoundError: No module named 'torch_geometric'") is None

@@ -11,28 +11,46 @@ function normalised(text) {
   return plain.replace(/0x[\da-f]+|\d+(?:\.\d+)*/g, "#").replace(/\s+/g, " ").trim();
 }
 
-// Without a gap at its end, a wording ends where a word does.
-function holds(said, wording) {
+// Without a gap there, a wording begins and ends where a word does.
+function holds(said, wording, general) {
   const parts = wording.split("…").map((part) => part.trim());
   const literal = parts.map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+  const start = !general && /^[a-z\d]/.test(wording) ? "(?<![a-z_])" : "";
   const end = wording.endsWith("…") ? "" : "(?!\\w)";
-  return new RegExp(literal.join(".*?") + end, "u").test(said);
+  return new RegExp(start + literal.join(".*?") + end, "u").test(said);
+}
+
+// Whether the last of several errors is a launcher's, or a warning at the end of a program.
+function isOfOthers(heads, text) {
+  const [last, above] = [heads.at(-1), heads.slice(0, -1)];
+  const launchers = /^(?:ChildFailed|CalledProcess)Error$|^(?:ProcessExited|Signal)Exception$/;
+  const other = launchers.test(last[1]) ? launchers : /Warning$/;
+  const between = text.slice(above.at(-1).index, last.index);
+  return other.test(last[1]) && between.includes("\n") && above.some((it) => !other.test(it[1]));
 }
 
 // The name of the entry that answers a text; undefined if none does.
-function answered(text) {
-  const heads = [...text.matchAll(/(\w*(?:Error|Warning|Exception))\s*[:：]/g)];
+function answered(pasted) {
+  // A message that is empty, and one that the log of a launcher follows.
+  const bare = /^((?:\w+\.)*\w+(?:Error|Exception))[ \t]*$/gm;
+  const log = /^.*torch[./]distributed[./]elastic\b.*\bfailed \(exitcode[^]*/m;
+  const text = pasted.replace(bare, "$1: ").replace(/:[^]*/, (said) => said.replace(log, ""));
+  const heads = [...text.matchAll(/\b((?:[A-Z]\w*)?(?:Error|Warning|Exception))\s*[:：]/g)];
+  let end = text.length;
+  while (heads.length > 1 && isOfOthers(heads, text)) {
+    end = heads.pop().index;
+  }
   const last = heads.at(-1);
   const above = heads.at(-2);
-  const whole = normalised(text.slice(above ? above.index + above[0].length : 0));
-  const said = normalised(last ? text.slice(last.index + last[0].length) : text);
+  const whole = normalised(text.slice(above ? above.index + above[0].length : 0, end));
+  const said = normalised(last ? text.slice(last.index + last[0].length, end) : text);
   // A general entry comes after all others, in the order of the file.
   const weight = ([, type, wording, general]) =>
     general ? 0 : wording.length + (last?.[1] === type ? 0.5 : 0);
   const found = wordings.filter(
     ([, type, wording, general]) =>
       // A wording with the name of an error also says what stands above the message.
-      holds(/(?:^|[\w…])(?:error|warning):/.test(wording) ? whole : said, wording) &&
+      holds(/(?:^|[\w…])(?:error|warning):/.test(wording) ? whole : said, wording, general) &&
       (!general || type === "Error" || type === last?.[1]),
   );
   return found.sort((one, other) => weight(other) - weight(one))[0]?.[0];
