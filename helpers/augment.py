@@ -85,7 +85,8 @@ def cutmix(
     n, (height, width) = len(images), images.shape[-2:]
     shares = beta(alpha, n, generator)
     middles = centres(n, height, width, generator)
-    boxes = boxes_around(middles, half_sides(shares, height, width), height, width)
+    halves = half_sides(shares, height, width)
+    boxes = torch.cat([middles - halves, middles + halves], dim=1)  # not cut off: see cutout
     return paste(images, targets, boxes, partners(n, generator))
 
 
@@ -183,7 +184,7 @@ def paste(
     """
     _check_images(images)
     _check_targets(targets)
-    outside = 1 - inside(boxes, *images.shape[-2:])
+    outside = inside(boxes, *images.shape[-2:]).eq_(0)
     # With weights of 0 and 1, lerp gives one of two finite numbers to the bit, and is several times
     # as fast as torch.where.
     pasted = _of(images, partners).lerp_(images, outside.to(images))
@@ -239,11 +240,11 @@ def boxes_around(
 
 def inside(boxes: Boxes, height: int, width: int) -> Float[Tensor, "n 1 h w"]:
     """The mask of each box: 1.0 where a pixel is inside, 0.0 elsewhere."""
-    top, left, bottom, right = boxes[..., None].unbind(dim=1)
-    row, column = (torch.arange(side, device=boxes.device) for side in (height, width))
-    rows, columns = (row >= top) & (row < bottom), (column >= left) & (column < right)
+    first, last = boxes.reshape(len(boxes), 2, 2, 1).unbind(dim=1)
+    place = torch.arange(max(height, width), device=boxes.device)
     # Floats are multiplied faster than masks are joined.
-    return rows.float()[:, None, :, None] * columns.float()[:, None, None]
+    rows, columns = ((place >= first) & (place < last)).float().unbind(dim=1)
+    return rows[:, None, :height, None] * columns[:, None, None, :width]
 
 
 def operate(
@@ -271,21 +272,20 @@ def _operate_(
     maps = _maps(operations, strengths * signs, *images.shape[-2:])
     # Half precision would put pixels in wrong places.
     maps = maps.to(images.device, torch.promote_types(images.dtype, torch.float32))
-    moves = strengths > 0
-    strengths = strengths.to(images)[..., None, None, None]
     # One pass moves images in all geometric ways. Then each tonal one is a kind, and last, nothing.
     nothing = 1 + len(TONAL)
-    kinds = torch.tensor([0] * len(GEOMETRIC) + [*range(1, 1 + nothing)], device=operations.device)
-    kinds = kinds[operations]
-    kinds = kinds.where((kinds > 0) | moves, nothing)
+    kinds = (operations - len(GEOMETRIC) + 1).clamp_min(0)
+    kinds = kinds.where((kinds > 0) | (operations >= 0) & (strengths > 0), nothing)
+    strengths = strengths.to(images)[..., None, None, None]
     for kind, step_maps, strength in zip(kinds, maps, strengths, strict=True):
         counts = kind.bincount(minlength=1 + nothing).tolist()
         moved, *changed, _ = kind.argsort().to(images.device).split(counts)
         if len(moved):
-            images.index_copy_(0, moved, _moved(_of(images, moved), step_maps[moved]))
+            images.index_copy_(0, moved, _moved(_of(images, moved), _of(step_maps, moved)))
         for name, some in zip(TONAL, changed, strict=True):
             if len(some):
-                images.index_copy_(0, some, _changed_(name, _of(images, some), strength[some]))
+                how_far = _of(strength, some)
+                images.index_copy_(0, some, _changed_(name, _of(images, some), how_far))
     return images
 
 
@@ -293,22 +293,19 @@ def _in_steps(
     operations: Int[Tensor, "steps n"], strengths: Float[Tensor, "steps n"]
 ) -> Float[Tensor, "steps n"]:
     """Strengths cut to the whole degrees, bits and tones of the paper's authors."""
-    for name, steps in PAPER_STEPS.items():
-        cut = (strengths * steps).floor() / steps
-        strengths = strengths.where(operations != OPERATIONS.index(name), cut)
-    return strengths
+    steps = torch.tensor([PAPER_STEPS.get(name, 0) for name in OPERATIONS])
+    steps = steps.to(operations.device)[operations]
+    return strengths.where(steps == 0, (strengths * steps).floor() / steps)
 
 
 def _maps(
     operations: Int[Tensor, "*n"], strengths: Float[Tensor, "*n"], height: int, width: int
 ) -> Float[Tensor, "*n 2 3"]:
     """Where in [-1, 1]² an output pixel of each image comes from, as ``F.affine_grid`` takes it."""
-    strongest = {"Rotate": math.radians(30), "ShearX": 0.3, "ShearY": 0.3}
-    strongest |= {"TranslateX": width / 3, "TranslateY": height / 3}
-    angle, shear_x, shear_y, move_x, move_y = (
-        (operations == OPERATIONS.index(name)) * (most * strengths)
-        for name, most in strongest.items()
-    )
+    strongest = torch.tensor([0.3, 0.3, width / 3, height / 3, math.radians(30)])  # of GEOMETRIC
+    chosen = operations[..., None] == torch.arange(len(GEOMETRIC), device=operations.device)
+    amounts = chosen * (strongest.to(strengths) * strengths[..., None])
+    shear_x, shear_y, move_x, move_y, angle = amounts.unbind(dim=-1)
     move_x, move_y = move_x.trunc(), move_y.trunc()
     cos, sin, tall = angle.cos(), angle.sin(), height / width
     # Shears leave the image's first row or column in place, not its middle.
@@ -345,7 +342,7 @@ def _changed_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> 
 
 def _equalized(images: Images) -> Images:
     """``v2.functional.equalize``, whose integer divisions take half its time, with floats."""
-    tones = images.float().mul(255.999).clamp_(0, 255).long().flatten(2)
+    tones = images.float().mul(255.999).clamp_(0, 255).int().long().flatten(2)  # faster than long()
     one = torch.ones((), device=images.device)
     pixels = one.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, one.expand_as(tones))
     darker = pixels.cumsum(dim=2) - pixels
@@ -392,7 +389,7 @@ def _check_images(images: Tensor) -> None:
             "v2.ToDtype(torch.float32, scale=True)"
         )
     # A sum is found several times as fast as all that is not finite, but may itself be too large.
-    if not images.sum().isfinite() and not images.isfinite().all():
+    if not math.isfinite(images.detach().sum()) and not images.isfinite().all():
         bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
         raise ValueError(
             f"images must be finite, got NaN or infinite values in {bad} of {len(images)}: "
