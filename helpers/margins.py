@@ -12,7 +12,7 @@ right. Without labels, as in testing, all heads of one weight give the same cosi
 """
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -42,10 +42,7 @@ def cosines(
     Computed in float32 where the inputs have less, also under autocast: a float16 cannot tell
     the cosine of 1° from 1.
     """
-    kind = features.device.type
-    # Not every accelerator has an autocast that could be turned off.
-    full = torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
-    with full:
+    with _without_autocast(features.device):
         return F.linear(directions(features), directions(weight))
 
 
@@ -248,7 +245,7 @@ def class_angles(features: Float[Tensor, "n features"], labels: Shaped[Tensor, "
     centres = directions(torch.stack([x[labels == one].mean(dim=0) for one in classes]))
     own = _angle((x * centres[place]).sum(dim=1))
     within = torch.stack([own[labels == one].mean() for one in classes])
-    between = _angle(centres @ centres.T).fill_diagonal_(math.inf).min(dim=1).values
+    between = _angle(_cosines_within(centres)).fill_diagonal_(math.inf).min(dim=1).values
     return Angles(math.degrees(within.mean()), math.degrees(between.mean()))
 
 
@@ -263,7 +260,7 @@ def pair_scores(
     x = directions(features)
     labels = _checked_classes(labels, len(x))
     first, second = torch.triu_indices(len(x), len(x), offset=1, device=x.device)
-    return (x @ x.T)[first, second], labels[first] == labels[second]
+    return _cosines_within(x)[first, second], labels[first] == labels[second]
 
 
 def roc(
@@ -306,6 +303,18 @@ def equal_error_rate(scores: Shaped[Tensor, "..."], same: Shaped[Tensor, "..."])
     """
     false_acceptance, true_acceptance = roc(scores, same)
     return torch.maximum(false_acceptance, 1 - true_acceptance).min().item()
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager:
+    # Not every accelerator has an autocast that could be turned off.
+    on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if on else nullcontext()
+
+
+def _cosines_within(x: Float[Tensor, "n features"]) -> Float[Tensor, "n n"]:
+    """The cosines of directions with each other, in full precision also under autocast."""
+    with _without_autocast(x.device):
+        return x @ x.T
 
 
 def _angle(cosine: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -149,6 +149,16 @@ def test_half_precision_features_lose_nothing_in_the_head(kind, dtype):
         assert torch.equal(head(x.float(), labels), expected)
 
 
+def test_autocast_changes_neither_pair_scores_nor_angles():
+    x, labels = batch(0)
+    scores, same = margins.pair_scores(x, labels)
+    angles = margins.class_angles(x, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        in_autocast = margins.pair_scores(x, labels)
+        assert margins.class_angles(x, labels) == angles
+    assert torch.equal(in_autocast[0], scores) and torch.equal(in_autocast[1], same)
+
+
 @pytest.mark.parametrize("kind", MARGINS)
 def test_a_margin_out_of_range_is_refused_also_later(kind):
     kind = getattr(margins, kind)
