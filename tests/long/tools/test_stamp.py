@@ -77,14 +77,14 @@ def test_the_header_names_the_chapter_its_question_its_time_and_its_neighbours()
     assert stamp.colab_url(FIRST, REPOSITORY) in header.source
 
 
-def test_the_minutes_are_those_of_words_code_and_exercises_before_the_reference():
+def test_the_minutes_are_those_of_words_code_runs_and_exercises_before_the_reference():
     prose, hidden = text("word " * 900, "words"), code("x = 1\n" * 99, "proof", ["proof"])
     exercise = [text("### ★★ Add · 8 min\n\n" + "word " * 500, "ask"), code("x = 1", "try")]
     reference = text("word " * 900, "reference")
     reference.metadata.tags = ["reference"]
     shown = code("x = 1\n\n" * 20, "shown")
     nb = stamped(prose, hidden, shown, text("", "half-way"), *exercise, reference, prose)
-    assert minutes.of(nb) == 15  # 5 + 2 + 8 + a tenth for the line of the exercise
+    assert minutes.of(nb) == 15  # 5 + 2 + 8, a tenth for the exercise's line, two for two runs
     assert "About 15 minutes" in nb.cells[0].source
     stop = next(cell for cell in nb.cells if cell.id == "half-way")
     assert minutes.before(nb, stop) == 5
