@@ -1,6 +1,8 @@
-"""The exercises of chapter 00: shapes, slopes, one step, and a program that never learns."""
+"""The exercises of chapter 00: shapes, slopes, a step, a loop, and a program that never learns."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import nn
@@ -118,6 +120,99 @@ def train_step(model, x, y, loss_fn, optimizer):
     loss.backward()
     optimizer.step()
     return loss.item()
+
+
+def _in_batches(x, y, size):
+    return DataLoader(TensorDataset(x, y), batch_size=size)
+
+
+def _rows_of_classes():
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    batches = _in_batches(torch.randn(11, 4), torch.arange(11) % 3, 4)
+    return model, batches, nn.CrossEntropyLoss(), optimizer, 3
+
+
+def _rows_of_numbers():
+    model = nn.Linear(5, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    batches = _in_batches(torch.randn(7, 5), 3 * torch.randn(7, 1), 3)
+    return model, batches, nn.MSELoss(), optimizer, 2
+
+
+def _rows_of_counts():
+    """The loss takes its arguments in either order, and gives another value."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.2)
+    batches = _in_batches(torch.randn(9, 3), 2 * torch.rand(9, 2), 5)
+    return model, batches, nn.PoissonNLLLoss(), optimizer, 4
+
+
+def _epochs(answer, model, batches, loss_fn, optimizer, epochs):
+    steps, modes = [], []
+    optimizer.register_step_post_hook(lambda *_: steps.append("step"))
+    model.eval().register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    history = answer(model, batches, loss_fn, optimizer, epochs)
+    yield "steps", len(steps)
+    yield "weights", [p.detach().clone() for p in model.parameters()]
+    yield "mode", all(modes)
+    yield "history", history
+
+
+@chapter.exercise(
+    cases=lambda: [
+        Case("11 rows of three classes, in batches of 4", *_rows_of_classes()),
+        Case("7 rows of numbers, in batches of 3", *_rows_of_numbers()),
+        Case("9 rows of counts, in batches of 5", *_rows_of_counts()),
+    ],
+    observe=_epochs,
+)
+def fit(model, batches, loss_fn, optimizer, epochs):
+    history = []
+    model.train()
+    for _ in range(epochs):
+        total, count = 0.0, 0
+        for x, y in batches:
+            loss = loss_fn(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(x)
+            count += len(x)
+        history.append(total / count)
+    return history
+
+
+def _scores(rows, classes, right, shift=0.0):
+    """Scores, and classes of which the first ``right`` have the largest score.
+
+    The largest score of all is in the first row, so that its place in the table is a class.
+    """
+    scores = torch.randn(rows, classes) + shift
+    scores = scores[scores.amax(dim=1).argsort(descending=True)]
+    y = scores.argmax(dim=1)
+    y[right:] = (y[right:] + 1) % classes
+    return scores, y
+
+
+@chapter.exercise(
+    cases=lambda: [
+        Case("8 rows of 3 classes", *_scores(8, 3, right=5)),
+        Case("5 rows of 5 classes", *_scores(5, 5, right=2)),
+        Case("6 rows of 4 classes, all scores below zero", *_scores(6, 4, right=4, shift=-10.0)),
+        Case("each answer right", *_scores(7, 10, right=7)),
+        Case("each answer wrong", *_scores(7, 10, right=0)),
+    ],
+)
+def accuracy(scores, y):
+    return (scores.argmax(dim=1) == y).float().mean().item()
+
+
+@chapter.exercise(
+    cases=lambda: [Case(f"{classes} classes", classes) for classes in (10, 2, 3, 1000)],
+)
+def guess_loss(classes):
+    return math.log(classes)
 
 
 def _few_digits(training):

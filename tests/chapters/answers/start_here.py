@@ -1,6 +1,7 @@
 """Answers to the exercises of chapter 00."""
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -71,6 +72,59 @@ def train_step_emptied_afterwards(model, x, y, loss_fn, optimizer):
     return np.float64(loss.item())
 
 
+def fit_with_weights(model, batches, loss_fn, optimizer, epochs):
+    def one_epoch():
+        losses = []
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss = loss_fn(model(x), y)
+            loss.backward()
+            optimizer.step()
+            losses += [loss.detach()] * len(y)
+        return torch.stack(losses).mean().item()
+
+    model.train()
+    return [one_epoch() for _ in range(epochs)]
+
+
+def fit_divided_by_the_size_of_the_dataset(model, batches, loss_fn, optimizer, epochs):
+    history = np.zeros(epochs)
+    for epoch in range(epochs):
+        for x, y in batches:
+            loss = loss_fn(model.train()(x), y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            history[epoch] += loss.item() * len(x) / len(batches.dataset)
+    return history.tolist()
+
+
+def accuracy_counted(scores, y):
+    right = [row.argmax().item() == label.item() for row, label in zip(scores, y, strict=True)]
+    return sum(right) / len(right)
+
+
+def accuracy_of_the_indices(scores, y):
+    best = scores.max(dim=1).indices
+    return (best == y).sum().item() / len(y)
+
+
+def accuracy_in_numpy(scores, y):
+    return np.mean(scores.numpy().argmax(axis=1) == y.numpy())
+
+
+def guess_loss_by_the_formula(classes):
+    return -math.log(1 / classes)
+
+
+def guess_loss_by_torch(classes):
+    return F.cross_entropy(torch.zeros(5, classes), torch.arange(5) % classes).item()
+
+
+def guess_loss_in_numpy(classes):
+    return np.log(classes)
+
+
 def train_digits_with_a_copy(x, y):
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -117,6 +171,20 @@ RIGHT = {
         train_step_of_a_real_optimizer,
         train_step_emptied_afterwards,
     ],
+    "fit": [
+        fit_with_weights,
+        fit_divided_by_the_size_of_the_dataset,
+    ],
+    "accuracy": [
+        accuracy_counted,
+        accuracy_of_the_indices,
+        accuracy_in_numpy,
+    ],
+    "guess_loss": [
+        guess_loss_by_the_formula,
+        guess_loss_by_torch,
+        guess_loss_in_numpy,
+    ],
     "train_digits": [
         train_digits_with_a_copy,
         train_digits_by_hand,
@@ -148,6 +216,22 @@ WRONG = {
             "for p in model.parameters():\n        p.grad = None if p.dim() > 1 else p.grad",
             "of its own batch alone",
         ),
+    ],
+    "fit": [
+        ("range(epochs)", "range(epochs + 1)", "each batch gets one step"),
+        ("loss.backward()", "(loss / len(x)).backward()", "by the gradient of"),
+        ("total / count", "round(total / count, 2)", "not rounded"),
+        ("        history.append(total / count)", "        history = [total / count]", "one float"),
+    ],
+    "accuracy": [
+        (".item()", ".item() > 0.5", "divided by the number of rows"),
+        ("return (", "return round((", ".item()", ".item(), 1)", "not rounded"),
+        (".mean()", ".mean() * len(y) / scores.shape[1]", "divided by the number of rows"),
+    ],
+    "guess_loss": [
+        ("math.log(classes)", "math.log(10)", "for any number of classes"),
+        ("math.log(classes)", "round(math.log(classes), 2)", "that is not rounded"),
+        ("math.log(classes)", "-math.log(1 / classes) / classes", "−ln of the"),
     ],
     "train_digits": [
         (
