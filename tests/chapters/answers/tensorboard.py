@@ -162,8 +162,30 @@ def names_runs_by_time_too(folder, rates):
     return losses
 
 
+def names_runs_by_the_second(folder, rates):
+    now = time.strftime("%Y-%m-%dT%H-%M-%S")
+    losses = []
+    for rate in rates:
+        with SummaryWriter(Path(folder, f"{now}_{rate}")) as writer:
+            losses.append(descend(rate, writer))
+    return losses
+
+
 def closes_no_writer(folder, rates):
+    names = {rate: f"{rate}_{time.monotonic_ns()}" for rate in rates}
+    return [descend(rate, SummaryWriter(Path(folder, names[rate]))) for rate in rates]
+
+
+def refuses_a_second_sweep(folder, rates):
+    for rate in rates:
+        Path(folder, f"{rate}").mkdir(exist_ok=rates.count(rate) > 1)
     return [descend(rate, SummaryWriter(Path(folder, f"{rate}"))) for rate in rates]
+
+
+def leaves_out_what_is_there(folder, rates):
+    runs = [Path(folder, f"{rate}") for rate in rates]
+    new = [run if not run.exists() else Path(folder.parent, run.name) for run in runs]
+    return [descend(rate, SummaryWriter(run)) for run, rate in zip(new, rates, strict=True)]
 
 
 class RunWriter(SummaryWriter):
@@ -184,7 +206,7 @@ def empties_its_own_folder(folder, rates):
     for rate, old in itertools.product(rates, Path(folder).glob("*/*")):
         if old.parent.name == str(rate):
             old.unlink()
-    return closes_no_writer(folder, rates)
+    return [descend(rate, SummaryWriter(Path(folder, f"{rate}"))) for rate in rates]
 
 
 # log_pr_curves
@@ -361,6 +383,7 @@ RIGHT = {
     ],
     "sweep": [
         names_runs_by_time_too,
+        names_runs_by_the_second,
         closes_no_writer,
         subclasses_the_writer,
     ],
@@ -427,10 +450,12 @@ WRONG = {
     ],
     "sweep": [
         ("={rate}", "={rate:.4f}", "holds `str(rate)`"),
-        ('f"rate={rate}"', 'f"rate={rate}".replace(".", "_")', "holds `str(rate)`"),
+        ('_rate={rate}"', '_rate={rate}".replace(".", "_")', "holds `str(rate)`"),
         ("Path(folder, ", 'Path(folder, "sweep", ', "directly under"),
         ("append(loss.item())", "append(loss.detach())", "`.item()`"),
-        (empties_its_own_folder, "an earlier sweep"),
+        (empties_its_own_folder, "An earlier sweep"),
+        (refuses_a_second_sweep, "FileExistsError"),
+        (leaves_out_what_is_there, "for each rate"),
     ],
     "log_pr_curves": [
         (
