@@ -240,7 +240,7 @@ def proofs_can_fail(nb: NotebookNode) -> Iterator[str]:
 def something_to_take_along(nb: NotebookNode) -> Iterator[str]:
     """The core path ends with code for the reader's own project, which needs no course.
 
-    That it runs alone is tested in ``tests/notebooks/test_take_along.py``.
+    That it runs alone is tested in ``tests/long/test_take_along.py``.
     """
     tagged = [cell for cell in nb.cells if "take-along" in tags(cell)]
     if tagged != [cell for cell in core(nb) if cell.cell_type == "code"][-1:]:

@@ -25,3 +25,21 @@ def test_it_runs_in_a_new_process_and_keeps_its_claim(chapter, tmp_path, run_in_
 def test_a_program_has_only_what_it_imports(tmp_path, run_in_new_process):
     ended = run_in_new_process("import sys\nprint('sklearn' in sys.modules)", tmp_path)
     assert ended == (0, "False\n")
+
+
+def test_an_end_without_mixing_helps_in_the_training_of_the_augmentation_chapter():
+    nb = read(NOTEBOOKS / "07_augmentation.ipynb")
+    (cell,) = [cell for cell in nb.cells if "take-along" in tags(cell)]
+    rule = "epoch < 0.8 * epochs and "
+    assert cell.source.count(rule) == 1
+
+    def accuracy(source: str, seed: int) -> float:
+        names: dict = {}
+        exec(source.replace("manual_seed(0)", f"manual_seed({seed})"), names)
+        return names["accuracy"]
+
+    with_rule, without = (
+        [accuracy(source, seed) for seed in range(8)]
+        for source in (cell.source, cell.source.replace(rule, ""))
+    )
+    assert sum(with_rule) > sum(without), (with_rule, without)

@@ -1,0 +1,59 @@
+# One process, ranks and an interrupted run give the same weights; only rank 0 prints, reads, saves.
+import pytest
+
+from helpers import ranks
+
+program = Path(__file__).read_text("utf-8").partition("# One process, ranks")[0]
+
+
+def run(count, program=program, epochs=3):
+    ended = ranks.observed(program, count, quiet=True)
+    printed = [rank.printed.splitlines() for rank in ended]
+    assert [len(lines) for lines in printed] == [epochs] + [0] * (count - 1)
+    folder = Path(os.environ["RUN_FOLDER"])
+    assert [file.name for file in folder.iterdir()] == ["run.pt"]
+    return torch.load(folder / "run.pt"), printed[0]
+
+
+def new_folder():
+    os.environ["RUN_FOLDER"] = tempfile.mkdtemp()
+
+
+whole, interrupted = (Path(tempfile.mkdtemp(), "run.pt") for _ in range(2))
+fit(whole, 3)
+for epochs in (1, 3):
+    fit(interrupted, epochs)
+alone, resumed = torch.load(whole), torch.load(interrupted)
+new_folder()
+two, _ = run(2)
+new_folder()
+four, _ = run(4)
+for state in (alone, resumed, two, four):
+    assert state["done"] == 3
+for name, weights in alone["net"].items():
+    assert torch.equal(resumed["net"][name], weights)
+    for state in (two, four):
+        assert torch.allclose(state["net"][name], weights, rtol=0, atol=1e-4)
+
+# Rank 1 needs no folder, and goes on at the epoch that rank 0 has read.
+new_folder()
+run(2, program.replace("epochs=3", "epochs=1"), epochs=1)
+elsewhere = 'import os\nif os.environ["RANK"] == "1":\n    os.environ["RUN_FOLDER"] = "nowhere"\n'
+resumed_by_two, _ = run(2, elsewhere + program, epochs=2)
+for name, weights in two["net"].items():
+    assert torch.equal(resumed_by_two["net"][name], weights)
+
+# The accuracy that is printed is that of the net that is saved, also with BatchNorm and Dropout.
+layers = "nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Dropout(0.2), nn.ReLU(), nn.Linear(64, 10)"
+new_folder()
+state, printed = run(2, program.replace("nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)", layers))
+net = eval(f"nn.Sequential({layers})")
+net.load_state_dict(state["net"])
+x, y = val_part[:]
+net.eval()
+correct = (net(x).argmax(1) == y).double().mean()
+assert correct > 0.9 and printed[-1].endswith(f"accuracy {correct:.3f}")
+assert accuracy(net, val_part) == correct
+
+with pytest.raises(ranks.RankError, match="3 ranks can't divide a batch of 64: take 1, 2"):
+    ranks.run(program, 3, quiet=True)
