@@ -182,7 +182,7 @@ class _Watchdog:
 
     def __init__(self, seconds: float):
         self.seconds, self.over = seconds, False
-        self._watched = ctypes.c_ulong(threading.get_ident())
+        self._watched = threading.get_ident()
         self._stopped = threading.Event()
         self._raising = threading.Lock()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -193,7 +193,7 @@ class _Watchdog:
     def stop(self) -> None:
         self._stopped.set()
         with self._raising:
-            _raise_in(self._watched, None)  # takes back what has not arrived yet
+            raise_in(self._watched, None)  # takes back what has not arrived yet
 
     def _watch(self) -> None:
         wait = self.seconds
@@ -201,12 +201,14 @@ class _Watchdog:
             with self._raising:
                 if self.over or self._stopped.is_set():
                     return
-                _raise_in(self._watched, TookTooLong)
+                raise_in(self._watched, TookTooLong)
             wait = _AGAIN
 
 
-def _raise_in(thread: ctypes.c_ulong, error: type[BaseException] | None) -> None:
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error and ctypes.py_object(error))
+def raise_in(thread: int, error: type[BaseException] | None) -> None:
+    """Raise an error in the thread with this number, as soon as it runs Python code."""
+    number = ctypes.c_ulong(thread)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(number, error and ctypes.py_object(error))
 
 
 class _Limited(io.StringIO):

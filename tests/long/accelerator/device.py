@@ -96,6 +96,13 @@ class Module:
     def synchronize(self, device: int | str | torch.device | None = None) -> None:
         pass
 
+    def current_stream(self, device: int | str | torch.device | None = None) -> Module:
+        """The only stream, for which one waits as for the device."""
+        return self
+
+    def stream(self, stream: Module) -> nullcontext:
+        return nullcontext()
+
     def _is_in_bad_fork(self) -> bool:
         return memory.is_forked()
 

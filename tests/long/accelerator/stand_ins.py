@@ -1,12 +1,14 @@
 """What a compiled backend tells torch in C++ and Python has no way to.
 
 Each function here replaces one thing of torch, for tensors of the device only: memory of its own,
-pinned memory, generators, and parameters that stay the same object when a module moves.
+pinned memory, generators, parameters that stay the same object when a module moves, and float32
+where torch spares the accelerators that it knows to have no float64.
 """
 
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -22,6 +24,8 @@ def install() -> list[torch.library.Library]:
     torch.Tensor.data = property(_data, _set_data)
     torch._has_compatible_shallow_copy_type = _can_take_the_data
     torch._tensor_str.tensor_totype = _to_print
+    torch.amp.GradScaler.unscale_ = _to_unscale
+    torch.accelerator.synchronize = lambda device=None: None  # there is nothing to wait for
     return [_pinning()]
 
 
@@ -99,11 +103,19 @@ def _pinning() -> torch.library.Library:
     return library
 
 
-# What torch prints: it computes in float64, but for the accelerators that it knows to have none
+# What torch computes in float64, but for the accelerators that it knows to have none
 
 
 _totype = torch._tensor_str.tensor_totype
+_unscale = torch.amp.GradScaler.unscale_
 
 
 def _to_print(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.device.type == NAME else _totype(tensor)
+
+
+def _to_unscale(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> None:
+    if scaler._device != NAME:
+        return _unscale(scaler, optimizer)
+    with mock.patch.object(Tensor, "double", Tensor.float):
+        return _unscale(scaler, optimizer)

@@ -19,7 +19,18 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch.utils.tensorboard import SummaryWriter
 
 from chapters.data_loading.datasets import Digits
-from helpers import augment, boards, checkpoint, data, loading, margins, plots, runtime, training
+from helpers import (
+    augment,
+    boards,
+    checkpoint,
+    data,
+    loading,
+    margins,
+    plots,
+    ranks,
+    runtime,
+    training,
+)
 from helpers.exercises import compare
 from tests.long.accelerator.memory import NAME
 
@@ -162,6 +173,12 @@ def reads_back_what_was_logged_from_there(folder):
     assert point.value == pytest.approx(x.mean().item())
     assert {tag.kind for tag in boards.tags(folder)} >= {"scalar", "histogram", "image"}
     assert boards.draw_histograms(folder, "x", ".")
+
+
+@of("ranks")
+def brings_back_what_a_function_gave_in_each_rank():
+    program = "import torch\n\n\ndef ones():\n    return torch.ones(2)\n"
+    assert all(torch.equal(given, torch.ones(2)) for given in ranks.run(program, 2, call="ones"))
 
 
 @of("exercises.compare")
