@@ -74,6 +74,16 @@ CHAPTERS = (
         title="Margin losses",
         question="How far apart does a loss push two classes?",
     ),
+    Chapter(
+        stem="09_scaling_out",
+        title="Scaling out",
+        question="What must be the same when many do the work of one?",
+    ),
+    Chapter(
+        stem="10_project",
+        title="A project",
+        question="Could somebody else rely on the program that you wrote?",
+    ),
 )
 
 

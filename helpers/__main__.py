@@ -1,4 +1,4 @@
-"""``python -m helpers``: open the course, see your progress, forget it, explain a message."""
+"""``python -m helpers``: open the course, see or forget your progress, explain, examine."""
 
 from __future__ import annotations
 
@@ -87,6 +87,18 @@ def _parser() -> argparse.ArgumentParser:
         help="the message or a whole traceback; without one it is read from standard input",
     )
     explain.set_defaults(run=_explain)
+
+    exam = commands.add_parser(
+        "exam",
+        help="run your project of the last chapter and say what would go wrong at work",
+        allow_abbrev=False,
+    )
+    exam.add_argument("program", metavar="PROJECT.PY", nargs="?", help="the program to examine")
+    exam.add_argument("--start", metavar="FOLDER", help="write the brief, data and a project.py")
+    exam.add_argument("--only", metavar="TRIAL", nargs="+", default=[], help="these trials alone")
+    exam.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at once; default 1")
+    exam.add_argument("--report", metavar="FILE", help="the page; default exam.html beside it")
+    exam.set_defaults(run=_exam)
     return parser
 
 
@@ -142,6 +154,27 @@ def _explain(options: argparse.Namespace) -> int:
     is_known, said = explain.answer(text)
     print(said)
     return 0 if is_known else 1
+
+
+def _exam(options: argparse.Namespace) -> int:
+    if (options.program is None) == (options.start is None):
+        raise CourseError("give a program to examine, or --start and a folder")
+    if options.start:
+        from chapters.project.start import start
+
+        print(f"{start(options.start)} is yours to write; brief.md beside it says what it must do.")
+        return 0
+    if options.jobs < 1:
+        raise CourseError(f"--jobs must be at least 1, got {options.jobs}")
+    from pathlib import Path
+
+    from chapters.project import exam, report
+
+    result = exam.examine(options.program, options.only, options.jobs)
+    page = Path(options.report) if options.report else result.program.with_name("exam.html")
+    report.save(result, page)
+    print(f"\n{report.told(result)}\n\nThe whole report with figures: {page}")
+    return 0 if result.passed == len(result.verdicts) else 1
 
 
 if __name__ == "__main__":
