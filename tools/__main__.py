@@ -11,6 +11,7 @@ from chapters import CHAPTERS
 from helpers import checkout
 from helpers.__main__ import chapter_named
 from helpers.checkout import CourseError
+from helpers.exercises.engine import FaultyExercise
 
 
 def main(argv: list[str]) -> int:
@@ -18,7 +19,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     try:
         return options.run(options)
-    except CourseError as error:
+    except (CourseError, FaultyExercise) as error:
         print(f"python -m tools: {error}", file=sys.stderr)
         return 1
 

@@ -51,7 +51,12 @@ def test_every_observation_has_its_demand_and_every_demand_is_observed(exercise)
     if isinstance(exercise, Prediction):
         return
     observed = {name for trial in exercise.expected() for name in trial.seen}
-    assert observed - {ARGUMENTS} <= set(exercise.requires) <= observed
+    without = observed - {ARGUMENTS} - set(exercise.requires)
+    assert not without, f"[{exercise.short_name}.requires] lacks {without}: write what is demanded"
+    unseen = set(exercise.requires) - observed
+    assert not unseen, (
+        f"[{exercise.short_name}.requires] has {unseen}: observe them, or remove them"
+    )
     for demand in exercise.requires.values():
         assert demand.count("`") % 2 == 0 and demand.endswith((".", "?"))
 

@@ -29,7 +29,10 @@ def test_a_change_in_one_place_is_refused_unless_it_is_known_to_be_right(exercis
     with undisturbed():
         right = called_right(exercise, answer, mutants(source_of(answer)))
     known = answers.equivalents(exercise.chapter).get(answer.__name__, {})
-    assert sorted(right) == sorted(known)
+    assert sorted(right) == sorted(known), (
+        f"a change of {answer.__name__} that is called right: refuse it by a case, or add it with "
+        f"the reason to tests/chapters/answers/{exercise.chapter}.toml, in [{answer.__name__}]"
+    )
 
 
 SOURCE = """

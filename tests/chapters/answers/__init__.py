@@ -35,7 +35,12 @@ NAMES = [chapter.name for chapter in chapters.CHAPTERS]
 
 @functools.cache
 def of_chapter(chapter: str) -> ModuleType:
-    return importlib.import_module(f"{__name__}.{chapter}")
+    module = importlib.import_module(f"{__name__}.{chapter}")
+    for exercise in (*module.RIGHT, *module.WRONG):
+        assert f"{chapter}.{exercise}" in CATALOGUE, (
+            f"{module.__file__} has answers to {exercise!r}: the chapter has no such exercise"
+        )
+    return module
 
 
 @functools.cache
