@@ -66,17 +66,8 @@ class Finished(NamedTuple):
     seconds: float
 
 
-def run(
-    program: str | Path,
-    ranks: int = 2,
-    *,
-    call: str | None = None,
-    arguments: Sequence[Any] = (),
-    seconds: float = 30,
-    quiet: bool = False,
-) -> list[Any]:
-    """Like ``observed``; only what ``call`` returned in each rank."""
-    options = {"call": call, "arguments": arguments, "seconds": seconds, "quiet": quiet}
+def run(program: str | Path, ranks: int = 2, **options: Any) -> list[Any]:
+    """What the function ``call`` returned in each rank; the options are those of ``observed``."""
     return [rank.value for rank in observed(program, ranks, **options)]
 
 

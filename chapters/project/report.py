@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from chapters.project import data
+from helpers.exercises.feedback import inline
 
 if TYPE_CHECKING:
     from chapters.project.exam import Lab, Result, Verdict
@@ -140,12 +141,11 @@ def figures(lab: Lab) -> dict[str, bytes]:
 def _table(verdicts: list[Verdict]) -> str:
     rows = []
     for verdict in verdicts:
-        trial, said = verdict.trial, html.escape(verdict.said)
+        trial, said = verdict.trial, inline(verdict.said)
         if verdict.passed is False:
-            meaning, chapter = html.escape(trial.meaning), html.escape(trial.chapter)
-            said += f"<br>At work: {meaning}<br>Read again: {chapter}"
+            said += f"<br>At work: {inline(trial.meaning)}<br>Read again: {trial.chapter}"
         mark = f'<b style="color:{_COLOURS[verdict.passed]}">{_MARKS[verdict.passed]}</b>'
-        cells = (f"{mark} {trial.name}", html.escape(trial.demand), said)
+        cells = (f"{mark} {trial.name}", inline(trial.demand), said)
         rows.append("".join(f'<td style="{_STYLE}">{cell}</td>' for cell in cells))
     titles = "".join(f'<th style="{_STYLE}">{t}</th>' for t in ("Trial", "Demand", "Seen"))
     return f"<table><tr>{titles}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"

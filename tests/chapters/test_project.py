@@ -187,14 +187,15 @@ def test_each_trial_says_what_its_failure_means():
 def test_the_report_is_one_page(tmp_path):
     verdicts = [
         exam.Verdict(trials.TRIALS[0], True, "It took 1 s.", 1.0),
-        exam.Verdict(trials.TRIALS[1], False, "Seen: <b>.", 1.0),
+        exam.Verdict(trials.TRIALS[1], False, "Seen: `<b>`.", 1.0),
         exam.Verdict(trials.TRIALS[2], None, "No.", 1.0),
     ]
     result = exam.Result(tmp_path / "project.py", verdicts, {"A picture": b"png"})
     report.save(result, tmp_path / "exam.html")
     page = (tmp_path / "exam.html").read_text("utf-8")
-    assert "1 of 3 trials passed; 1 could not be tried." in page and "&lt;b&gt;" in page
-    assert 'alt="A picture"' in page and html.escape(trials.TRIALS[1].meaning) in page
+    assert "1 of 3 trials passed; 1 could not be tried." in page
+    assert "<code>&lt;b&gt;</code>" in page
+    assert 'alt="A picture"' in page and html.escape(trials.TRIALS[1].meaning, quote=False) in page
     assert "http" not in page
     told = report.text(result)
     assert trials.TRIALS[1].meaning in told and trials.TRIALS[0].meaning not in told
