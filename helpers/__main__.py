@@ -172,8 +172,12 @@ def _exam(options: argparse.Namespace) -> int:
 
     result = exam.examine(options.program, options.only, options.jobs)
     page = Path(options.report) if options.report else result.program.with_name("exam.html")
-    report.save(result, page)
-    print(f"\n{report.told(result)}\n\nThe whole report with figures: {page}")
+    print(f"\n{report.told(result)}\n")
+    try:
+        report.save(result, page)
+    except OSError as error:
+        raise CourseError(f"can't write {page}: {error}. Give another place by --report") from None
+    print(f"The whole report with figures: {page}")
     return 0 if result.passed == len(result.verdicts) else 1
 
 
