@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from typing import Any
+from unittest import mock
 
 from nbformat import NotebookNode
 
+from helpers.exercises import Exercise
 from tests.notebooks.cells import (
     NOTEBOOKS,
     bound_names,
@@ -26,8 +28,9 @@ def load(stem: str, *names: str) -> Any:
 
     Runs the imports of the notebook's ``imports`` cell, the definitions asked for (functions,
     classes, assignments) and those that they use, in the notebook's order, and nothing else. Of
-    several definitions of a name the last one counts; exercises define nothing. Raises
-    ``LookupError`` for a name that the notebook does not define.
+    several definitions of a name the last one counts; exercises define nothing, and what ``yours``
+    gives is the course's solution, whatever was checked in this process. Raises ``LookupError`` for
+    a name that the notebook does not define.
     """
     nb = read(NOTEBOOKS / f"{stem}.ipynb")
     known = _definitions(nb)
@@ -50,7 +53,8 @@ def imported(stem: str) -> dict[str, Any]:
 def _run(stem: str, statements: list[ast.stmt]) -> dict[str, Any]:
     namespace: dict[str, Any] = {"__name__": f"notebooks.{stem}"}
     program = ast.Module(statements, type_ignores=[])
-    exec(compile(program, f"{stem}.ipynb", "exec", dont_inherit=True), namespace)
+    with mock.patch.object(Exercise, "yours", lambda exercise: exercise.right):
+        exec(compile(program, f"{stem}.ipynb", "exec", dont_inherit=True), namespace)
     return namespace
 
 

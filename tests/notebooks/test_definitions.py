@@ -5,22 +5,30 @@ from __future__ import annotations
 import nbformat
 import pytest
 
+from chapters.start_here import exercises as start_here
 from tests.notebooks import definitions
 from tests.notebooks.definitions import load
 from tests.notebooks.samples import code, notebook
+
+EXERCISES = "from chapters.start_here import exercises as ex"
 
 
 @pytest.fixture(autouse=True)
 def chapter(monkeypatch, tmp_path):
     """A notebook of which nothing but the definitions may run."""
     nb = notebook(
-        code("import math\nfrom fractions import Fraction\n\n1 / 0", "imports", ["imports"]),
+        code(
+            f"import math\nfrom fractions import Fraction\n{EXERCISES}\n1 / 0",
+            "imports",
+            ["imports"],
+        ),
         code("raise RuntimeError('run')", "runs"),
         code("%matplotlib inline\nrate: float = 0.5\nlow, high = 1, 2", "settings"),
         code("def area(r):\n    return math.pi * r**2\n\n\narea(1 / 0)", "area"),
         code("def step(x):\n    loss = 0\n    return x - rate + loss", "first-step"),
         code("def step(x):\n    loss = 0\n    return x - 2 * rate + loss", "second-step"),
         code("loss = 1 / 0", "loss"),
+        code("tried = ex.fit.yours()", "tried"),
         code("class Walk:\n    def go(self, x):\n        return step(step(x))", "walk"),
         code("def half(x) -> Fraction:\n    ...", "half-try", ["exercise:half"]),
     )
@@ -30,6 +38,11 @@ def chapter(monkeypatch, tmp_path):
 
 def test_a_function_comes_with_the_imports():
     assert load("00_sample", "area")(2) == pytest.approx(12.566, abs=1e-3)
+
+
+def test_what_an_exercise_built_is_the_courses_solution_whatever_was_checked(monkeypatch):
+    monkeypatch.setattr(start_here.fit, "_accepted", print)
+    assert load("00_sample", "tried") is start_here.fit.right
 
 
 def test_several_names_come_as_a_tuple_in_the_order_asked_for():
