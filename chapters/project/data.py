@@ -36,6 +36,15 @@ class Part(NamedTuple):
 @functools.cache
 def part(name: str, seed: int = 0) -> Part:
     """The rows of ``"train"``, ``"test"`` or ``"unseen"``; the last are in no file."""
+    return _made(name, seed)[0]
+
+
+def pictures(name: str, seed: int = 0) -> np.ndarray:
+    """For each row the number of the picture that was scanned, (n,) int64; it is in no file."""
+    return _made(name, seed)[1]
+
+
+def _made(name: str, seed: int) -> tuple[Part, np.ndarray]:
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -59,7 +68,7 @@ def part(name: str, seed: int = 0) -> Part:
         wrong = torch.rand(len(labels), generator=draw) < WRONG
         other = torch.randint(1, CLASSES, labels.shape, generator=draw)
         labels = torch.where(wrong, (labels + other) % CLASSES, labels)
-    return Part(images.numpy(), labels.numpy(), writers[chosen].numpy())
+    return Part(images.numpy(), labels.numpy(), writers[chosen].numpy()), chosen.numpy()
 
 
 def letters(seed: int = 0) -> np.ndarray:

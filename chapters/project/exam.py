@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,36 +107,43 @@ def examine(
     beside it are run. ``only`` names trials; ``jobs`` is how many runs may go on at once. Raises
     ``CourseError`` if there is no such file, for an unknown trial, and on Windows.
     """
-    if os.name != "posix":
-        raise CourseError(
-            "the examiner needs Linux or macOS, which can limit and end what a program starts: on "
-            "Windows run the course in WSL"
-        )
     from chapters.project import report
     from chapters.project.trials import TRIALS
 
     if unknown := set(only) - {trial.name for trial in TRIALS}:
         known = ", ".join(trial.name for trial in TRIALS)
         raise CourseError(f"there is no trial {', '.join(sorted(unknown))}: known are {known}")
+    chosen = [trial for trial in TRIALS if not only or trial.name in only]
+    show = show or report.live()
+    verdicts: list[Verdict] = []
+    with laboratory(program, jobs, limits) as lab:
+        show(verdicts, chosen)
+        if not only:
+            lab.begin()
+        for place, trial in enumerate(chosen, 1):
+            verdicts.append(_tried(trial, lab))
+            show(verdicts, chosen[place:])
+        return Result(lab.program, verdicts, report.figures(lab))
+
+
+@contextlib.contextmanager
+def laboratory(program: str | Path, jobs: int = 1, limits: Limits | None = None) -> Iterator[Lab]:
+    """A ``Lab`` for a program, in a folder that is gone afterwards; raises as ``examine`` does."""
+    if os.name != "posix":
+        raise CourseError(
+            "the examiner needs Linux or macOS, which can limit and end what a program starts: on "
+            "Windows run the course in WSL"
+        )
     program = Path(program).expanduser().resolve()
     if not program.is_file():
         raise CourseError(
             f"there is no program {program}: write one, or begin with "
             "`python -m helpers exam --start FOLDER`"
         )
-    chosen = [trial for trial in TRIALS if not only or trial.name in only]
-    show = show or report.live()
-    verdicts: list[Verdict] = []
     with tempfile.TemporaryDirectory(prefix="exam-", ignore_cleanup_errors=True) as folder:
         lab = Lab(program, Path(folder).resolve(), jobs, limits or Limits())
         try:
-            show(verdicts, chosen)
-            if not only:
-                lab.begin()
-            for place, trial in enumerate(chosen, 1):
-                verdicts.append(_tried(trial, lab))
-                show(verdicts, chosen[place:])
-            return Result(program, verdicts, report.figures(lab))
+            yield lab
         finally:
             lab.close()
 
@@ -232,7 +239,7 @@ class Lab:
     """The runs of one examination. Each is made when it is first asked for, and kept."""
 
     def __init__(self, program: Path, folder: Path, jobs: int, limits: Limits):
-        self.folder, self.limits = folder, limits
+        self.program, self.folder, self.limits = program, folder, limits
         self.copy = folder / "program"
         self.copy.mkdir()
         for file in program.parent.glob("*.py"):
@@ -243,9 +250,11 @@ class Lab:
         data.write(self.data)
         self.ended: list[Ended] = []
         self.keepers: queue.Queue[Keeper] = queue.Queue()
-        self.all_keepers = [_SPARE.pop() if _SPARE else Keeper() for _ in range(jobs)]
-        for keeper in self.all_keepers:
+        self.elsewhere: queue.Queue[Keeper] = queue.Queue()
+        self.all_keepers = [_SPARE.pop(0) if _SPARE else Keeper() for _ in range(jobs + 1)]
+        for keeper in self.all_keepers[:jobs]:
             self.keepers.put(keeper)
+        self.elsewhere.put(self.all_keepers[jobs])
         self.results: dict[Any, _Result] = {}
         self.lock = threading.Lock()
         self.threads: list[threading.Thread] = []
@@ -254,9 +263,10 @@ class Lab:
     def close(self) -> None:
         """End what is still running. Keepers that are free stay for the next examination."""
         self.closed = True
-        with contextlib.suppress(queue.Empty):
-            while True:
-                _SPARE.append(self.keepers.get_nowait())
+        for keepers in (self.keepers, self.elsewhere):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    _SPARE.append(keepers.get_nowait())
         for keeper in self.all_keepers:
             if keeper not in _SPARE:
                 keeper.close()
@@ -266,7 +276,7 @@ class Lab:
     def begin(self) -> None:
         """Start what a program that does well needs, beside the trials."""
         if self.get(base).ended.fine:
-            for _ in self.all_keepers[1:]:
+            for _ in self.all_keepers[2:]:
                 self.threads.append(threading.Thread(target=self._ahead))
                 self.threads[-1].start()
 
@@ -323,7 +333,15 @@ class Lab:
             raise Failed("Rows of `probabilities` are not probabilities: they must sum to 1.")
         return given
 
-    def run(self, words: Sequence[str], out: Path, folder: Path | None = None, **order) -> Ended:
+    def run(
+        self,
+        words: Sequence[str],
+        out: Path,
+        folder: Path | None = None,
+        elsewhere: bool = False,
+        **order,
+    ) -> Ended:
+        """Run ``project.py``; ``elsewhere`` is a Python that orders sets in another way."""
         home = tempfile.mkdtemp(dir=self.folder, prefix="home-")
         here = Path(helpers.__file__).parents[1] / "chapters" / "project"
         hidden = (str(here), _digits_file(), *order.pop("hidden", ()))
@@ -338,11 +356,12 @@ class Lab:
             limits=limits,
             **order,
         )
-        keeper = self.keepers.get()
+        keepers = self.elsewhere if elsewhere else self.keepers
+        keeper = keepers.get()
         try:
             ended = keeper.run(asked)
         finally:
-            self.keepers.put(keeper)
+            keepers.put(keeper)
         self.ended.append(ended)
         shutil.rmtree(home, ignore_errors=True)
         return ended
@@ -390,17 +409,17 @@ def base(lab: Lab) -> Trained:
 
 
 def again(lab: Lab) -> Trained:
-    """The same once more, in a new Python."""
-    return lab.train("again", "--seed", "0", fresh=True)
+    """The same once more, in another Python."""
+    return lab.train("again", "--seed", "0", elsewhere=True)
 
 
 def swapped(lab: Lab) -> Trained:
-    """The same in a new Python, with other test data: labels permuted, images replaced."""
+    """The same in another Python, with other test data: labels permuted, images replaced."""
     draw = np.random.default_rng(1)
     part = data.part("test")
     images = draw.random(part.images.shape, dtype=np.float32)
     other = part._replace(images=images, labels=draw.permutation(part.labels))
-    return lab.train("swapped", "--seed", "0", source=_variant(lab, "test", other), fresh=True)
+    return lab.train("swapped", "--seed", "0", source=_variant(lab, "test", other), elsewhere=True)
 
 
 def moved_images(lab: Lab) -> data.Part:

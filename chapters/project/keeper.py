@@ -1,9 +1,9 @@
 """Runs a program with limits, in processes of its own, and ends all of them.
 
 ``Keeper`` is what the examiner uses. It starts this file as a process, which has torch loaded and
-forks for each run: a run then starts in a moment. In the run, a hook of Python refuses what the
-program may not do, and notes it. The hook guards against accidents and simple tricks. It is no wall
-against a program that brings machine code of its own.
+forks for each run: a run then starts in a moment. Runs of one keeper order sets alike. In the run,
+a hook of Python refuses what the program may not do, and notes it. The hook guards against
+accidents and simple tricks. It is no wall against a program that brings machine code of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 import traceback
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 try:
@@ -78,7 +78,6 @@ class Order:
     kill_after: float | None = None
     saved: str | None = None
     break_at: int | None = None
-    fresh: bool = False  # in a new Python, whose order of sets is another
 
 
 @dataclass(frozen=True)
@@ -190,8 +189,6 @@ def serve() -> None:
         return
     try:
         os.setsid()
-        if order.fresh:
-            os.execv(sys.executable, [sys.executable, __file__, json.dumps(asdict(order))])
     except BaseException:
         os._exit(99)
     _become(order)
@@ -497,8 +494,4 @@ def _hook(order: Order, deeds: int):
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in ([], [WARM]):
-        given = json.loads(sys.argv[1])
-        _become(replace(Order(**given), limits=Limits(**given["limits"])))
-    else:
-        serve()
+    serve()

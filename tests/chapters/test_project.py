@@ -265,10 +265,17 @@ def test_a_program_runs_as_it_would_by_itself(run):
     assert (ended.code, ended.why, ended.deeds, ended.left) == (1, "", (), 0)
 
 
-def test_a_new_python_orders_sets_in_its_own_way(run):
-    source = "print(hash('a'))"
-    assert run(source).printed == run(source).printed
-    assert run(source, fresh=True).printed != run(source).printed
+def test_a_run_elsewhere_orders_sets_in_its_own_way(tmp_path):
+    program = tmp_path / "project.py"
+    program.write_text("print(hash('a'))", "utf-8")
+    with exam.laboratory(program) as lab:
+        for keeper in lab.all_keepers:
+            keeper.warm = False
+        here, again, there = (
+            lab.run((), tmp_path / "out", elsewhere=elsewhere).printed
+            for elsewhere in (False, False, True)
+        )
+    assert here == again != there
 
 
 @pytest.mark.parametrize(
