@@ -55,5 +55,22 @@ correct = (net(x).argmax(1) == y).double().mean()
 assert correct > 0.9 and printed[-1].endswith(f"accuracy {correct:.3f}")
 assert accuracy(net, val_part) == correct
 
+# An epoch has the same steps for each number of ranks, and no sample twice.
+for count in (1, 2, 4, 8, 16, 32, 64):
+    parts = [[*DistributedSampler(train_part, count, r, drop_last=True)] for r in range(count)]
+    read = sum(parts, [])
+    assert len({*read}) == len(read) and len(parts[0]) // (64 // count) == 1347 // 64
+
+# Without a folder, rank 0 makes one, and no other rank does; a folder that is missing is made.
+del os.environ["RUN_FOLDER"]
+os.environ["TMPDIR"] = tempfile.mkdtemp()
+shown = program.replace("fit(Path", "print(where)\nfit(Path").replace("epochs=3", "epochs=1")
+ended = ranks.observed(shown, 2, quiet=True)
+made, unused = (rank.printed.splitlines()[0] for rank in ended)
+assert unused == "unused" and not Path(unused).exists()
+assert [str(path) for path in Path(os.environ["TMPDIR"]).iterdir()] == [made]
+os.environ["RUN_FOLDER"] = str(Path(made, "deep", "run"))
+run(2, program.replace("epochs=3", "epochs=1"), epochs=1)
+
 with pytest.raises(ranks.RankError, match="3 ranks can't divide a batch of 64: take 1, 2"):
     ranks.run(program, 3, quiet=True)
