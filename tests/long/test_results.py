@@ -4,6 +4,7 @@ import pytest
 
 from chapters.augmentation import experiment as augmentation
 from chapters.margin_losses import experiment as margin_losses
+from chapters.scaling_out import experiment as scaling_out
 
 
 def assert_near(found, shipped):
@@ -26,3 +27,11 @@ def test_arcface(task):
     setting = margin_losses.Setting(part["scale"], part["margin"], part["rate"])
     found = margin_losses.tested("ArcFace", task, setting, range(10), margin_losses.FULL)
     assert_near(found, results[task]["ArcFace"])
+
+
+@pytest.mark.skipif(not scaling_out.has_compiler(), reason="inductor needs a C++ compiler")
+def test_compiled_code_gives_the_same_numbers(monkeypatch):
+    cases = scaling_out.cases
+    monkeypatch.setattr(scaling_out, "cases", lambda compiled: [next(cases(compiled))])
+    (row,) = scaling_out.measured(calls=2)
+    assert row["case"] == scaling_out.shipped()["rows"][0]["case"]
