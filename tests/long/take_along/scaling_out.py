@@ -56,10 +56,16 @@ assert correct > 0.9 and printed[-1].endswith(f"accuracy {correct:.3f}")
 assert accuracy(net, val_part) == correct
 
 # An epoch has the same steps for each number of ranks, and no sample twice.
+starts = ("    sampler =", "    batches =")
+dividing = "\n".join(line.strip() for line in program.splitlines() if line.startswith(starts))
 for count in (1, 2, 4, 8, 16, 32, 64):
-    parts = [[*DistributedSampler(train_part, count, r, drop_last=True)] for r in range(count)]
-    read = sum(parts, [])
-    assert len({*read}) == len(read) and len(parts[0]) // (64 // count) == 1347 // 64
+    read = []
+    for number in range(count):
+        names = {**globals(), "world": count, "rank": number}
+        exec(dividing, names)
+        assert len(names["batches"]) == 1347 // 64
+        read += names["sampler"]
+    assert len({*read}) == len(read)
 
 # Without a folder, rank 0 makes one, and no other rank does; a folder that is missing is made.
 del os.environ["RUN_FOLDER"]
