@@ -503,6 +503,7 @@ def _behind_the_crossing():
 
 
 @chapter.exercise(
+    # In no case do two thresholds bring the rates equally near, where rounding would choose.
     cases=lambda: [
         Case("a perfect order", torch.tensor([0.9, 0.8, 0.3, 0.1]), _same(1, 1, 0, 0), "rate"),
         Case("two pairs, in order", torch.tensor([0.2, 0.7]), _same(0, 1), "rate"),
@@ -516,11 +517,11 @@ def _behind_the_crossing():
             for seed, (pairs, share, lead, n) in enumerate(
                 (
                     (8, 0.5, 0.4, "rate"),
-                    (9, 0.5, 0.2, "rate"),
+                    (9, 0.5, 0.1, "rate"),
                     (15, 0.4, 0.4, "rate"),
                     (20, 0.6, 0.3, "rate"),
                     (33, 0.5, 0.0, "rate"),
-                    (50, 0.5, -0.3, "rate"),
+                    (48, 0.5, -0.3, "rate"),
                     (40, 0.5, 1.0, "rate"),
                     (120, 0.1, 0.5, "shares"),
                     (90, 0.9, 0.4, "shares"),
@@ -535,7 +536,7 @@ def _behind_the_crossing():
                 f"{pairs} pairs with many equal scores",
                 *(*_drawn(pairs, 0.4, 0.3, seed, step=0.5), "ties"),
             )
-            for seed, pairs in ((25, 14), (22, 16), (20, 24), (22, 30), (21, 60))
+            for seed, pairs in ((25, 14), (20, 16), (20, 24), (20, 30), (21, 60))
         ),
         Case("two equal scores, the same pair first", torch.full((2,), 0.5), _same(1, 0), "ties"),
         Case("two equal scores, the same pair last", torch.full((2,), 0.5), _same(0, 1), "ties"),

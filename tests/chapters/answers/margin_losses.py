@@ -255,6 +255,34 @@ def rate_where_they_cross(scores, same):
     return max(false_acceptance, false_rejection)
 
 
+def mean_where_nearest(dtype, thresholds):
+    def equal_error_rate(scores, same):
+        limits = thresholds(scores)
+        accepted = torch.stack([(scores[~same] >= t).to(dtype).mean() for t in limits])
+        rejected = torch.stack([(scores[same] < t).to(dtype).mean() for t in limits])
+        place = (accepted - rejected).abs().argmin()
+        return ((accepted[place] + rejected[place]) / 2).item()
+
+    return equal_error_rate
+
+
+THRESHOLDS = (
+    lambda scores: scores,
+    lambda scores: scores.unique(),
+    lambda scores: scores.unique().flip(0),
+    lambda scores: torch.cat([scores.unique(), torch.tensor([math.inf])]),
+    lambda scores: torch.cat([torch.tensor([math.inf]), scores.sort(descending=True).values]),
+)
+
+
+def mean_where_they_cross(scores, same):
+    for threshold in sorted(scores.tolist(), reverse=True):
+        accepted = np.mean((scores[~same] >= threshold).numpy())
+        rejected = np.mean((scores[same] < threshold).numpy())
+        if accepted >= rejected:
+            return float(accepted + rejected) / 2
+
+
 # pair_loss
 
 
@@ -375,6 +403,12 @@ WRONG = {
             "A call leaves the weights as they are",
         ),
         (GivesTheClass, "A module is expected"),
+        *(
+            ("self.scale * ", "", "@ directions.T", division, "You divide by the scale")
+            for division in ("@ (directions.T / self.scale)", "@ directions.T * (1 / self.scale)")
+        ),
+        ("self.scale = scale", "self.scale = 1 / scale", "You divide by the scale"),
+        ("self.scale = scale", "self.scale = 20", "The scale that is given is not used"),
     ],
     "cosface": [
         (
@@ -437,7 +471,13 @@ WRONG = {
     "equal_error_rate": [
         (rate_one_by_one_the_last_first, "pairs with equal scores"),
         (rate_on_a_fine_grid, "close together"),
-        (rate_where_they_cross, "where they cross"),
+        (rate_where_they_cross, "You take the larger rate where"),
+        *(
+            (mean_where_nearest(dtype, thresholds), "no threshold makes them equal")
+            for dtype in (torch.float32, torch.float64)
+            for thresholds in THRESHOLDS
+        ),
+        (mean_where_they_cross, "no threshold makes them equal"),
         ("scores.unique()", "scores[~same]", "Over all thresholds"),
         (
             "accepted[~same]",
@@ -459,6 +499,18 @@ WRONG = {
             "Without a margin (0)",
         ),
         ("/ 2", "/ 2 * len(first)", "Without a margin (0)"),
+        (
+            "F.normalize(first) @ F.normalize(second).T",
+            "F.normalize(first) @ second.T",
+            "not cosines",
+        ),
+        (
+            "F.normalize(first) @ F.normalize(second).T",
+            "torch.einsum('if,jf->ij', first, second / second.norm(dim=1, keepdim=True))",
+            "not cosines",
+        ),
+        ("(there + back) / 2", "F.cross_entropy(logits.T, own)", "One direction only"),
+        ("logits, own", "scale * cosine, own", "missing in one of the two directions"),
         (
             "cosine - margin * F.one_hot(own, len(own))",
             "torch.where(F.one_hot(own) > 0, (cosine.acos() + margin).cos(), cosine)",
