@@ -100,6 +100,23 @@ def bce_that_weighs_whole_elements(logits, targets, pos_weight=None):
     return each if pos_weight is None else torch.where(targets == 1, pos_weight * each, each)
 
 
+def bce_of_the_sigmoid(logits, targets, pos_weight=None):
+    each = F.binary_cross_entropy(logits.sigmoid(), targets, reduction="none")
+    return each if pos_weight is None else each * (1 + (pos_weight - 1) * targets)
+
+
+def bce_of_the_sigmoid_weighed(logits, targets, pos_weight=None):
+    weight = None if pos_weight is None else targets * pos_weight + (1 - targets)
+    return F.binary_cross_entropy(torch.sigmoid(logits), targets, weight, reduction="none")
+
+
+def bce_of_two_sigmoids(logits, targets, pos_weight=None):
+    p, one = logits.sigmoid(), torch.ones_like(logits)
+    w = 1 if pos_weight is None else pos_weight
+    if_positive = nn.BCELoss(reduction="none")(p, one)
+    return targets * w * if_positive + (1 - targets) * nn.BCELoss(reduction="none")(p, 0 * one)
+
+
 def bce_in_float64(logits, targets, pos_weight=None):
     p = logits.double().exp() / (1 + logits.double().exp())
     w = 1 if pos_weight is None else pos_weight
@@ -344,6 +361,10 @@ WRONG = {
             "F.softplus(logits)",
             "-(1 - logits.sigmoid()).log().clamp(min=-100)",
             "You clamp the probability, or its logarithm",
+        ),
+        *(
+            (answer, "`binary_cross_entropy` on the sigmoid")
+            for answer in (bce_of_the_sigmoid, bce_of_the_sigmoid_weighed, bce_of_two_sigmoids)
         ),
         (bce_in_float64, "for every logit"),
     ],
