@@ -445,6 +445,7 @@ WRONG = {
             "type(value)(average / (1 - weight**n))",
             "the new value enters with the factor",
         ),
+        ("1 - weight**n", "1 - math.pow(1 - weight, n)", "the divisor is not"),
         ("return smoothed", "values[:] = smoothed\n    return values", "it stays as it was"),
         ("return smoothed", "return torch.tensor(smoothed)", "A list or a tuple is expected"),
     ],
