@@ -264,6 +264,19 @@ WRONG = {
         ),
         (".float()", ".double()", "float32"),
         ("targets[partners]", "targets[partners.argsort()]", "Target `i` is"),
+        *(
+            ("targets[partners]", others, "not those of the images")
+            for others in (
+                "F.one_hot(labels[partners.flip(0)], classes).float()",
+                "torch.flip(targets, dims=(0,))",
+                "targets[torch.randperm(len(images))]",
+            )
+        ),
+        (
+            "of_images * images + (1 - of_images) * images[partners]",
+            "images.mul_(of_images).add_((1 - of_images) * images[partners])",
+            "You work in place",
+        ),
         (
             "of_targets * targets + (1 - of_targets) * targets[partners]",
             "(of_targets * targets + (1 - of_targets) * targets[partners]).squeeze()",
