@@ -279,8 +279,10 @@ def _of_boxes(owner):
     size = 0.4 < (longest / sides).prod().item() < 0.56
     yield "size", size or not equal
     uncut = _is_whole(*any_size, sides).all(dim=0)
-    ratios = torch.cat([longest / sides, (any_size[0] / sides)[:, uncut]], dim=1)
-    alike = bool((ratios[0] - ratios[1]).abs().max() < 2.5 / min(height, width))
+    shares = any_size[0] / sides
+    rounding = 2.5 / min(height, width)
+    ratios = torch.cat([longest / sides, shares[:, uncut]], dim=1)
+    alike = bool((ratios[0] - ratios[1]).abs().max() < rounding)
     yield "proportions", alike or not equal
     # Where boxes have the wrong size, nothing is known of λ.
     pasted = areas[DRAWS:][areas[DRAWS:] > 0]
@@ -290,11 +292,14 @@ def _of_boxes(owner):
     centres = torch.where(first > 0, first + longest / 2, first + extent - longest / 2) / sides
     thirds = torch.stack([(centres < 1 / 3), (centres >= 1 / 3) & (centres < 2 / 3)]).float()
     thirds = torch.cat([thirds, 1 - thirds.sum(dim=0, keepdim=True)]).mean(dim=2)
-    cut = (extent < longest - 3).any(dim=1)
-    yield "border", bool(cut.all()) or not equal
+    # A box that is cut off has lost the image's proportions, whatever its λ.
+    cut = bool(((shares[0] - shares[1]).abs() >= rounding).any())
+    yield "border", cut or not equal
+    outer = bool(((centres.amin(dim=1) < 1 / 8) | (centres.amax(dim=1) > 7 / 8)).all())
+    yield "outer", outer or not equal
     evenly = bool((thirds > 0.15).all()) and bool(torch.corrcoef(centres)[0, 1].abs() < 0.5)
     # Nor is anything known of the centres of boxes that differ in size.
-    yield "centres", evenly or not equal
+    yield "centres", evenly or not outer or not equal
     yield "edges", bool(foreign.any(dim=0).all())
 
 

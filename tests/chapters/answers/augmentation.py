@@ -351,6 +351,14 @@ WRONG = {
             "",
             "in proportion to the pixels",
         ),
+        *(
+            (
+                "int(torch.randint(height, ())), int(torch.randint(width, ()))",
+                f"int(height * ({draw})), int(width * ({draw}))",
+                "lie in the middle of the image",
+            )
+            for draw in ("0.25 + torch.rand(()) / 2", "torch.empty(()).uniform_(1 / 3, 2 / 3)")
+        ),
         ("targets[partners]", "targets[torch.randperm(n)]", "the same partner"),
         ("Beta(alpha, alpha)", "Beta(1.0, 1.0)", "near one half"),
         ("pasted, targets", "pasted, labels", "float32"),
