@@ -6,8 +6,9 @@ modules, losses, optimizers, loaders and workers, files and state dicts, half pr
 several processes, and installing. What other libraries say is left to them.
 
 The answers stand in ``messages.toml``. A message is found by torch's wording, whatever numbers,
-names, paths and shapes are in it; where no wording fits, by the words that it shares with one; at
-last by a general entry, which says what errors of this type and place have in common.
+names, paths and shapes are in it. Where no wording fits, the message may be the beginning of one,
+such as a title that is cut off, or share most of its words with one. At last a general entry says
+what errors of this type and place have in common.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ else:
     import tomli as tomllib
 
 LIKE_ENOUGH, FEWEST_WORDS = 0.5, 7  # the likeness (of 1) and the shared words that make an answer
+LONG_ENOUGH = 30  # the characters that a message shares with the wording that it begins
 ERROR_NAME = re.compile(
     r"(?:^|[\w?])(?:error|warning):"
 )  # a wording with it also says what stands above the message
 ANY_TYPE = "Error"  # of a general entry
-HEAD = re.compile(r"(?<!except )\b(?:\w+\.)*((?:[A-Z]\w*)?(?:Error|Warning|Exception))\s*[:：]\s*")
+HEAD = re.compile(
+    r"(?<!except )\b(?:\w+\.)*((?:[A-Z]\w*)?(?:Error|Warning|Exception))\s*[:：](?!:)\s*"
+)
 LAUNCHERS = {"ChildFailedError", "CalledProcessError", "ProcessExitedException", "SignalException"}
 LOG_OF_LAUNCHER = re.compile(
     r"^.*(?:torch[./]distributed[./]elastic\b.*\bfailed \(exitcode).*$", re.M
@@ -89,11 +93,11 @@ def parsed(text: str) -> tuple[str, str, str]:
 
 def _is_of_others(last: re.Match[str], above: Sequence[re.Match[str]], text: str) -> bool:
     """Whether the last of several errors is a launcher's, or a warning at the end of a program."""
-    if "\n" not in text[above[-1].end() : last.start()]:
-        return False
+    between = text[above[-1].end() : last.start()]
     if last[1] in LAUNCHERS:
-        return any(it[1] not in LAUNCHERS for it in above)
-    return last[1].endswith("Warning") and any(not it[1].endswith("Warning") for it in above)
+        return between != "" and any(it[1] not in LAUNCHERS for it in above)
+    is_last = "\n" in between and last[1].endswith("Warning")
+    return is_last and any(not it[1].endswith("Warning") for it in above)
 
 
 def normalised(text: str) -> str:
@@ -142,6 +146,9 @@ def _found(text: str) -> tuple[Entry | None, str]:
     ]
     if known := [fit for fit in fits if not fit[2].general]:
         return max(known, key=lambda fit: fit[:2])[2:]
+    begun = [(it, wording) for it, wording, plain in _wordings() if _is_cut_off(said, plain)]
+    if len({it for it, _ in begun}) == 1:
+        return begun[0]
     likeness, shared, entry = ranked(text)[0]
     is_like = likeness >= LIKE_ENOUGH and shared >= FEWEST_WORDS
     if is_like and type_name in ("", entry.type):
@@ -178,6 +185,22 @@ def _gaps(wording: str, are_long: bool) -> str:
     """A wording as a regular expression: without a gap at its end, it ends where a word does."""
     end = "" if wording.endswith("…") else r"(?!\w)"
     return wording.rstrip("…").replace("…", ".*?" if are_long else ".{0,300}?") + end
+
+
+def _is_cut_off(said: str, wording: str) -> bool:
+    """Whether a message ends within a wording, of which it has enough."""
+    size, rest = 0, said.rstrip(" .…")
+    for part in wording.split("…"):
+        if not rest:
+            return size >= LONG_ENOUGH
+        at = rest.find(part)
+        if at < 0:
+            fewest = max(LONG_ENOUGH - size, 5 if size else len(rest))
+            return any(rest.endswith(part[:end]) for end in range(fewest, len(part)))
+        if at > 0 and not size:
+            return False
+        size, rest = size + len(part), rest[at + len(part) :]
+    return False
 
 
 def _words(said: str) -> set[str]:

@@ -61,6 +61,9 @@ UNKNOWN = [
     "OSError: [WinError 5] Access is denied: 'C:\\x'",
     "AttributeError: 'list' object has no attribute 'split'",
     "ImportError: attempted relative import with no known parent package",
+    "TypeError: __init__() missing 1 required positional argument",
+    "AttributeError: 'list' object has no attribute",
+    "TypeError: unsupported operand type(s) for /:",
 ]
 
 
@@ -172,8 +175,15 @@ def test_an_error_is_answered_and_not_what_a_launcher_or_a_warning_says_below_it
     )
     for below in (log, child, f"{log}\n{child}", leaked, f"[rank0]: {child}"):
         assert named(f"[rank0]: {MATMUL}\n{below}") == "matmul-shapes"
+    assert named(f"[rank0]: {MATMUL}{child}") == "matmul-shapes"
     assert named(child) == "child-failed"
     assert named(leaked) == "native-crash"
+
+
+def test_a_frame_of_cpp_is_no_error_of_its_own():
+    frame = "frame #0: c10::Error::Error(c10::SourceLocation, std::string) + 0x96 (0x7fffd7377f86)"
+    said = "Watchdog caught collective operation timeout: WorkNCCL(SeqNum=58) ran for 600076 ms"
+    assert named(f"[E ProcessGroupNCCL.cpp:1515] [Rank 1] {said}\n{frame}") == "distributed-wait"
 
 
 def test_what_a_worker_raised_is_answered_and_not_what_the_loader_says_of_it():
@@ -213,6 +223,15 @@ def test_a_general_entry_answers_by_type_and_place_where_no_wording_fits():
     assert named(f"{frame}ValueError: gain must be positive") == "of-arguments"
     assert named("ValueError: gain must be positive") is None
     assert named(f"{frame}{MATMUL}") == "matmul-shapes"
+
+
+def test_a_message_that_is_cut_off_is_found_if_one_entry_goes_on_like_it():
+    types = "Input type (torch.FloatTensor) and weight type (torch.cuda.FloatTensor) sho"
+    assert named(f"{types}...") == "input-and-weight"
+    assert named("DataLoader with IterableDataset: expected unspecified") == "loader-exclusive"
+    assert named(f"My {types}...") is None  # begins with something else
+    assert named("DataLoader with Iterable") is None  # too short
+    assert named("Using a target size (7) that is different to the") is None  # of two entries
 
 
 def test_numbers_do_not_count_where_the_wording_has_its_own():
