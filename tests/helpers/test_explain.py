@@ -64,6 +64,20 @@ UNKNOWN = [
     "TypeError: __init__() missing 1 required positional argument",
     "AttributeError: 'list' object has no attribute",
     "TypeError: unsupported operand type(s) for /:",
+    "TypeError: float() argument must be a string or a real number, not 'complex'",
+    "TypeError: 'float' object cannot be interpreted as an integer",
+    "TypeError: my_collate() missing 1 required keyword-only argument: 'pad'",
+    "ValueError: Invalid backend: loky, expected one of ['threading', 'multiprocessing']",
+    "ValueError: n_clusters must be a positive integer, got 0",
+    "ValueError: figsize should be a sequence of length 2.",
+    "TypeError: can't convert complex to float",
+    "KeyError: 'fill'",
+    "AttributeError: 'Config' object has no attribute 'defaults'",
+    "ValueError: degrees of freedom must be a positive number",
+    "ValueError: n_splits=5 cannot be greater than the number of members in each class.",
+    "AttributeError: module 'tensorflow' has no attribute 'Session'",
+    "TypeError: argument of type 'method' is not iterable",
+    "assert failed: the group was not gathered",
 ]
 
 
