@@ -433,6 +433,7 @@ WRONG = {
             "if parameter.grad is not None and parameter.grad.any():",
             "A gradient of zeros gets one",
         ),
+        ("parameter.grad is not None", "parameter.requires_grad", "Then there is nothing to log"),
         (
             'writer.add_scalar("loss/batch", loss.item(), step)',
             "pass",
