@@ -477,6 +477,8 @@ def _hook(order: Order, deeds: int):
         elif _CHANGES.fullmatch(event):
             two = event in ("os.rename", "os.link", "shutil.move")
             folders = [part for part in args[2:] if type(part) is int] if two else args[-1:]
+            if event == "os.mkdir" and os.path.isdir(args[0]):
+                return  # Python raises FileExistsError, and nothing changes
             for path, folder in zip(args[: 1 + two], [*folders, -1, -1], strict=False):
                 look(path, True, folder if type(folder) is int else -1)
         elif _STARTS.fullmatch(event):

@@ -423,6 +423,7 @@ def test_what_any_program_does_is_allowed(run, tmp_path):
         """
         import json, multiprocessing, os, pathlib, sys, tempfile
         out = pathlib.Path(sys.argv[1])
+        os.makedirs(os.getcwd(), exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "x").write_text("x")
         (out / "deep").mkdir()
