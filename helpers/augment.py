@@ -129,8 +129,8 @@ def augmix(
         strengths = _in_steps(operations, (0.1 + draws * (severity - 0.1)) / LEVELS)
     going_on = torch.arange(steps, device=operations.device)[:, None] < depths
     operations = operations.where(going_on, -1)  # else the chain has ended
-    chains = images.expand(width, *images.shape).clamp(0, 1).flatten(0, 1)
-    _operate_(chains, operations, strengths, 2 * directions - 1)
+    starts = torch.arange(n, device=operations.device).repeat(width)
+    chains = _operated(images.clamp(0, 1), starts, operations, strengths, 2 * directions - 1)
     chains = chains.unflatten(0, (width, n)).mul_(weights.to(images)[..., None, None, None])
     return chains.sum(dim=0).lerp_(images, own.to(images)[:, None, None, None])
 
@@ -259,16 +259,18 @@ def operate(
     Agrees with torchvision's ``v2.AugMix`` on float images, up to rounding, where the strength is a
     ninth of the level there.
     """
-    return _operate_(images.clone(), operation[None], strength[None], sign[None])
+    starts = torch.arange(len(images), device=operation.device)
+    return _operated(images, starts, operation[None], strength[None], sign[None])
 
 
-def _operate_(
+def _operated(
     images: Images,
-    operations: Int[Tensor, "steps n"],
-    strengths: Float[Tensor, "steps n"],
-    signs: Int[Tensor, "steps n"],
-) -> Images:
-    """``operate`` in place, step after step."""
+    rows: Int[Tensor, " chains"],
+    operations: Int[Tensor, "steps chains"],
+    strengths: Float[Tensor, "steps chains"],
+    signs: Int[Tensor, "steps chains"],
+) -> Float[Tensor, "chains c h w"]:
+    """``operate``, step after step, on chains of which each starts from the image of its row."""
     maps = _maps(operations, strengths * signs, *images.shape[-2:])
     # Half precision would put pixels in wrong places.
     maps = maps.to(images.device, torch.promote_types(images.dtype, torch.float32))
@@ -278,15 +280,18 @@ def _operate_(
     kinds = kinds.where((kinds > 0) | (operations >= 0) & (strengths > 0), nothing)
     strengths = strengths.to(images)[..., None, None, None]
     for kind, step_maps, strength in zip(kinds, maps, strengths, strict=True):
-        counts = kind.bincount(minlength=1 + nothing).tolist()
-        moved, *changed, _ = kind.argsort().to(images.device).split(counts)
-        if len(moved):
-            images.index_copy_(0, moved, _moved(_of(images, moved), _of(step_maps, moved)))
-        for name, some in zip(TONAL, changed, strict=True):
-            if len(some):
-                how_far = _of(strength, some)
-                images.index_copy_(0, some, _changed_(name, _of(images, some), how_far))
-    return images
+        # In the order of kinds, so that each kind lies together and is changed in place.
+        order = kind.argsort()
+        images, rows = _of(images, rows[order]), order.argsort()
+        step_maps, strength = _of(step_maps, order), _of(strength, order)
+        end, *counts, _ = kind.bincount(minlength=1 + nothing).tolist()
+        if end:
+            images[:end] = _moved(images[:end], step_maps[:end])
+        for name, count in zip(TONAL, counts, strict=True):
+            start, end = end, end + count
+            if count:
+                _change_(name, images[start:end], strength[start:end])
+    return _of(images, rows)
 
 
 def _in_steps(
@@ -327,24 +332,28 @@ def _moved(images: Images, maps: Float[Tensor, "n 2 3"]) -> Images:
     return moved.to(images.dtype)
 
 
-def _changed_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> Images:
-    """What a tonal operation makes of images, which may be overwritten."""
-    from torchvision.transforms.v2 import functional as VF
-
+def _change_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> None:
+    """Do a tonal operation in place."""
     if name == "Posterize":
         tones = 2 ** (4 - 4 * strength).round()
-        return images.mul_(tones).floor_().clamp_max_(tones - 1).div_(tones)
-    if name == "Solarize":
+        images.mul_(tones).floor_().clamp_max_(tones - 1).div_(tones)
+    elif name == "Solarize":
         # |x - 1| from the threshold on and |x - 0| below, several times as fast as torch.where
-        return images.sub_(images.clone().ge_(1 - strength)).abs_()
-    return VF.autocontrast(images) if name == "AutoContrast" else _equalized(images)
+        images.sub_(images.clone().ge_(1 - strength)).abs_()
+    elif name == "AutoContrast":
+        # v2.functional.autocontrast in place, and without its slow assignments to masks
+        low, high = (f(dim=(2, 3), keepdim=True) for f in (images.amin, images.amax))
+        flat = low == high  # stays as it is
+        images.sub_(low.masked_fill(flat, 0)).div_((high - low).masked_fill_(flat, 1)).clamp_(0, 1)
+    else:
+        images.copy_(_equalized(images))
 
 
 def _equalized(images: Images) -> Images:
     """``v2.functional.equalize``, whose integer divisions take half its time, with floats."""
     tones = images.float().mul(255.999).clamp_(0, 255).int().long().flatten(2)  # faster than long()
-    one = torch.ones((), device=images.device)
-    pixels = one.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, one.expand_as(tones))
+    ones = torch.ones(tones.shape, device=images.device)
+    pixels = ones.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, ones)
     darker = pixels.cumsum(dim=2) - pixels
     # A step towards white for as many pixels; the brightest tone's do not count.
     brightest = tones.amax(dim=2, keepdim=True)

@@ -253,9 +253,9 @@ def test_each_image_gets_its_own_operation():
     assert torch.equal(changed, operation >= 0)
 
 
-def test_augmix_weights_sum_to_one():
+def test_augmix_mixes_an_image_with_its_own_chains_by_weights_that_sum_to_one():
     """No operation changes even grey at level 0, so any mixture of it is the same grey."""
-    grey = torch.full((20, 3, 9, 9), 0.5)
+    grey = (torch.arange(1.0, 16) / 16)[:, None, None, None].expand(15, 3, 9, 9)
     mixed = augment.augmix(grey, 1, generator=seeded(0), torchvision_levels=True)
     # but Equalize rounds to one of 256 values, and Posterize after it to one of 16
     torch.testing.assert_close(mixed, grey, rtol=0, atol=1 / 15)
