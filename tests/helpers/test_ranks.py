@@ -117,7 +117,7 @@ def test_the_rank_that_fails_first_is_named_and_not_the_one_that_waits_for_it(ho
     if how == "raises":
         assert '", line 17, in meet\n    raise ValueError' in str(caught.value)
         assert "helpers" not in str(caught.value)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 def test_a_rank_without_its_partner_is_told_of():
