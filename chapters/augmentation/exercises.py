@@ -292,8 +292,9 @@ def _of_boxes(owner):
     centres = torch.where(first > 0, first + longest / 2, first + extent - longest / 2) / sides
     thirds = torch.stack([(centres < 1 / 3), (centres >= 1 / 3) & (centres < 2 / 3)]).float()
     thirds = torch.cat([thirds, 1 - thirds.sum(dim=0, keepdim=True)]).mean(dim=2)
-    # A box that is cut off has lost the image's proportions, whatever its λ.
-    cut = bool(((shares[0] - shares[1]).abs() >= rounding).any())
+    # A box that is cut off is smaller than the longest, or has lost the image's proportions.
+    shorter = bool((extent < longest - 3).any(dim=1).all())
+    cut = shorter or bool(((shares[0] - shares[1]).abs() >= rounding).any())
     yield "border", cut or not equal
     outer = bool(((centres.amin(dim=1) < 1 / 8) | (centres.amax(dim=1) > 7 / 8)).all())
     yield "outer", outer or not equal
