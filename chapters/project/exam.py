@@ -239,7 +239,7 @@ class Lab:
     """The runs of one examination. Each is made when it is first asked for, and kept."""
 
     def __init__(self, program: Path, folder: Path, jobs: int, limits: Limits):
-        self.program, self.folder, self.limits = program, folder, limits
+        self.program, self.folder, self.limits, self.jobs = program, folder, limits, jobs
         self.copy = folder / "program"
         self.copy.mkdir()
         for file in program.parent.glob("*.py"):
@@ -276,7 +276,7 @@ class Lab:
     def begin(self) -> None:
         """Start what a program that does well needs, beside the trials."""
         if self.get(base).ended.fine:
-            for _ in self.all_keepers[2:]:
+            for _ in range(self.jobs - 1):
                 self.threads.append(threading.Thread(target=self._ahead))
                 self.threads[-1].start()
 

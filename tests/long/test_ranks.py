@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from helpers import loading, ranks
 from tests.helpers.test_ranks import PROGRAM
-from tests.notebooks.cells import NOTEBOOKS, read
 from tools.run import clean_environment
 
 PROGRAM = PROGRAM.replace("meet())", "meet(*sys.argv[1:2]))")
@@ -56,17 +55,6 @@ def test_torchrun_runs_a_script_in_each_rank_and_listens_on_all_interfaces(scrip
         said = f"[rank {rank}] ['a', '1'] __main__ {{'total': tensor([3.]), 'rank': {rank}"
         assert said in ended.printed
     assert re.search(r"listens on (::|0\.0\.0\.0)\n", ended.printed)
-    assert capfd.readouterr().out == ended.printed
-
-
-def test_torchrun_prints_what_the_first_program_of_the_chapter_prints(script, capfd):
-    nb = read(NOTEBOOKS / "09_scaling_out.ipynb")
-    (cell,) = [cell for cell in nb.cells if cell.id == "hello"]
-    script.write_text(cell.source.partition("\n")[2])
-    ended = ranks.torchrun(script)
-    assert "[rank 1] [3.0, 30.0]\n" in ended.printed
-    capfd.readouterr()
-    ranks.observed(script)
     assert capfd.readouterr().out == ended.printed
 
 

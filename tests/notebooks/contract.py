@@ -31,7 +31,7 @@ from tools.minutes import core
 MOST_MINUTES = 130
 ONE_SITTING = 90  # minutes
 MOST_SECTIONS = 3  # without an exercise, in the core path
-TAKE_ALONG_LINES = range(20, 66)
+TAKE_ALONG_LINES = range(20, 61)
 
 # besides exercise:<name>
 TAGS = ("device-names", "imports", "proof", "reference", "remove-output", "take-along")
