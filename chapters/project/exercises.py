@@ -135,12 +135,14 @@ def _scans(row=None, value=None, label=None, n=40):
     ],
 )
 def refuse(images, labels, path):
-    finite = images.isfinite().flatten(1).all(dim=1)
-    digit = (labels >= 0) & (labels <= 9)
-    wrong = (~(finite & digit)).nonzero()
-    if len(wrong) > 0:
-        row = wrong[0].item()
-        raise ValueError(f"{path}, row {row}: NaN or infinity, or a label that is no digit")
+    checks = [
+        (images.isfinite().flatten(1).all(dim=1), "a pixel is NaN or infinite"),
+        ((labels >= 0) & (labels <= 9), "the label is not 0 to 9"),
+    ]
+    for good, what in checks:
+        if not good.all():
+            row = (~good).nonzero()[0].item()
+            raise ValueError(f"{path}, row {row}: {what}")
 
 
 def _by_turns():

@@ -493,11 +493,11 @@ def _refuses(lab: Lab, part: data.Part | None, words: tuple, *more: str) -> str:
 def _refused(lab: Lab, source: Path, words: tuple, enough: Callable, *more: str, **order) -> Path:
     """Resume a training that must be refused; the folder, whose checkpoints are as they were."""
     out = Path(tempfile.mkdtemp(dir=lab.folder / "outs", prefix="refused-"))
-    resume = ["--resume"]
-    try:
-        begun = lab.get(exam.half).end.out
-    except Failed:  # it can't resume
-        begun, resume = lab.get(exam.base).out, []
+    begun, resume = lab.get(exam.base).out, []
+    with contextlib.suppress(Failed):  # it can't resume
+        half = lab.get(exam.half)
+        if half.steps[-1]:  # the last kill left a whole last.pt
+            begun, resume = half.end.out, ["--resume"]
     shutil.copytree(begun, out, dirs_exist_ok=True)
     before = _checkpoints(out)
     trained = lab.train(out.name, "--seed", "0", *resume, *more, source=source, **order)

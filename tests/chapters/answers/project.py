@@ -77,7 +77,13 @@ WRONG = {
     ],
     "refuse": [
         ("ValueError", "IndexError", "ValueError"),
-        ("    if len(wrong) > 0:\n", "    if True:\n", "for good rows nothing is"),
+        (
+            "if not good.all()",
+            "if True",
+            "(~good).nonzero()[0].item()",
+            "0",
+            "for good rows nothing is",
+        ),
     ],
     "calibration_error": [
         ("return error", "return 100 * error", "weighed by its share"),
