@@ -279,12 +279,16 @@ def _operated(
     kinds = (operations - len(GEOMETRIC) + 1).clamp_min(0)
     kinds = kinds.where((kinds > 0) | (operations >= 0) & (strengths > 0), nothing)
     strengths = strengths.to(images)[..., None, None, None]
-    for kind, step_maps, strength in zip(kinds, maps, strengths, strict=True):
-        # In the order of kinds, so that each kind lies together and is changed in place.
-        order = kind.argsort()
-        images, rows = _of(images, rows[order]), order.argsort()
+    # In the order of kinds, so that each kind lies together and is changed in place.
+    orders = kinds.argsort(dim=1)
+    places = orders.argsort(dim=1)
+    numbers = F.one_hot(kinds, 1 + nothing).sum(dim=1).tolist()
+    for order, place, number, step_maps, strength in zip(
+        orders, places, numbers, maps, strengths, strict=True
+    ):
+        images, rows = _of(images, rows[order]), place
         step_maps, strength = _of(step_maps, order), _of(strength, order)
-        end, *counts, _ = kind.bincount(minlength=1 + nothing).tolist()
+        end, *counts, _ = number
         if end:
             images[:end] = _moved(images[:end], step_maps[:end])
         for name, count in zip(TONAL, counts, strict=True):
@@ -387,6 +391,11 @@ def _integers(low: int, high: int, n: int, generator: Generator | None) -> Int[T
 
 
 def _check_images(images: Tensor) -> None:
+    _check_batch(images)
+    _check_finite(images)
+
+
+def _check_batch(images: Tensor) -> None:
     if images.ndim != 4:
         raise ValueError(
             f"images must be a batch of shape (n, c, h, w), got {tuple(images.shape)}: for one "
@@ -397,6 +406,9 @@ def _check_images(images: Tensor) -> None:
             f"images must be floats, got {images.dtype}: convert them first, for example with "
             "v2.ToDtype(torch.float32, scale=True)"
         )
+
+
+def _check_finite(images: Tensor) -> None:
     # A sum is found several times as fast as all that is not finite, but may itself be too large.
     if not math.isfinite(images.detach().sum()) and not images.isfinite().all():
         bad = int((~images.isfinite()).flatten(1).any(dim=1).sum())
@@ -421,7 +433,7 @@ def _check_targets(targets: Tensor) -> None:
 
 
 def _check_augmix(images: Tensor, severity: int, width: int, depth: int | None) -> None:
-    _check_images(images)
+    _check_batch(images)
     if not 1 <= severity <= LEVELS:
         raise ValueError(f"severity must be in 1 to {LEVELS}, got {severity}")
     for name, value in (("width", width), ("depth", depth)):
@@ -432,6 +444,7 @@ def _check_augmix(images: Tensor, severity: int, width: int, depth: int | None) 
     low, high = images.aminmax()
     # Resizing and rounding may leave values a little outside, which are clamped.
     if not (low > -0.01 and high < 1.01):
+        _check_finite(images)
         raise ValueError(
             f"images must be in [0, 1], got values from {low:.3g} to {high:.3g}: apply augmix "
             "before normalising"
