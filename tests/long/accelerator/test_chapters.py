@@ -22,8 +22,6 @@ from tests.long.accelerator import device
 print(json.dumps(device.usage()))
 """
 
-NOTHING = "nothing is computed on the accelerator: use runtime.device()"
-
 
 def problems(nb: NotebookNode) -> list[str]:
     """What is wrong with a notebook where there is an accelerator: errors, and where it computes.
@@ -42,16 +40,14 @@ def problems(nb: NotebookNode) -> list[str]:
             "data with .to(device)"
         ]
     if not usage["operations"]:
-        return [NOTHING]
+        return ["nothing is computed on the accelerator: use runtime.device()"]
     return []
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.stem)
 def test_a_chapter_computes_on_the_accelerator(chapter):
     file = checkout.root() / "notebooks" / f"{chapter.stem}.ipynb"
-    # The examiner of the project runs programs in processes of their own.
-    known = [NOTHING] if chapter.name == "project" else []
-    assert problems(nbformat.read(file, as_version=4)) == known
+    assert problems(nbformat.read(file, as_version=4)) == []
 
 
 TRAINS_ON_THE_CPU = """\
