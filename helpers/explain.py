@@ -102,7 +102,7 @@ def _is_of_others(last: re.Match[str], above: Sequence[re.Match[str]], text: str
 
 def normalised(text: str) -> str:
     """The text in lower case without quotation marks, with / for \\ and # for each number."""
-    text = re.sub(r"\\+", "/", re.sub(r"['\"`‘’“”]", "", text.lower()))
+    text = re.sub(r"\\+", "/", re.sub(r"\\?['\"`‘’“”]", "", text.lower()))
     return " ".join(re.sub(r"0x[\da-f]+|\d+(?:\.\d+)*", "#", text).split())
 
 
