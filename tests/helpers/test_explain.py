@@ -78,6 +78,37 @@ UNKNOWN = [
     "AttributeError: module 'tensorflow' has no attribute 'Session'",
     "TypeError: argument of type 'method' is not iterable",
     "assert failed: the group was not gathered",
+    "TypeError: ForeignKey.__init__() missing 1 required positional argument: 'on_delete'",
+    "TypeError: Foo.__init__() takes 1 positional argument but 2 were given",
+    "TypeError: transform() takes 2 positional arguments but 3 were given",
+    "TypeError: crop() missing 1 required positional argument: 'box'",
+    "TypeError: 'Foo' object does not support item assignment",
+    "TypeError: 'Foo' object is not iterable",
+    "TypeError: iter() returned non-iterator of type 'list'",
+    "TypeError: list indices must be integers or slices, not float",
+    "TypeError: bad operand type for unary -: 'str'",
+    "AttributeError: 'list' object has no attribute 'items'",
+    "AttributeError: 'int' object has no attribute 'items'",
+    "AttributeError: 'Url' object has no attribute 'lr'",
+    "AttributeError: 'User' object has no attribute 'training'",
+    "AttributeError: 'NoneType' object has no attribute 'group'",
+    "AttributeError: 'list' object has no attribute 'keys'",
+    "IndexError: tuple index out of range",
+    "ValueError: slice step cannot be zero",
+    "ValueError: min_size must be >= max_size of the pool",
+    "ValueError: quality must be positive",
+    "ValueError: The provided policy document is not valid",
+    "ValueError: mode RGBX is unknown",
+    "ValueError: target out of range for the plot",
+    "ValueError: Rank 5 is out of range of the ranking",
+    "ValueError: No image found in the sample",
+    "ValueError: could not convert string to float: 'abc'",
+    "ValueError: invalid literal for int() with base 10: 'a'",
+    "KeyError: 'boxes'",
+    "KeyError: 'params'",
+    "ZeroDivisionError: integer modulo by zero",
+    "StopIteration",
+    "EOFError",
 ]
 
 
@@ -237,6 +268,31 @@ def test_a_general_entry_answers_by_type_and_place_where_no_wording_fits():
     assert named(f"{frame}ValueError: gain must be positive") == "of-arguments"
     assert named("ValueError: gain must be positive") is None
     assert named(f"{frame}{MATMUL}") == "matmul-shapes"
+
+
+def test_frames_tell_what_a_short_message_is_about():
+    frame = '  File "/env/site-packages/torch/{}", line 7, in {}\n    {}\n'
+    rate = frame.format("optim/adam.py", "__init__", "if not 0.0 <= betas[0] < 1.0:")
+    assert named(f"{rate}TypeError: 'float' object is not subscriptable") == "invalid-rate"
+    environ = "in __getitem__\n    raise KeyError(key) from None\nKeyError: 'RANK'"
+    assert named(environ) == "distributed"
+    assert named("    device = next(self.parameters()).device\nStopIteration") == "no-parameters"
+    assert named("    batch = next(batches)\nStopIteration") == "loader-next"
+    shape = "    n = x.shape[2]\nIndexError: tuple index out of range"
+    assert named(shape) == "dimension-range"
+
+
+def test_a_frame_of_the_compiler_in_a_program_that_compiles_nothing_does_not_count():
+    frame = '  File "/env/site-packages/torch/{}", line 7, in {}\n    return fn(*args)\n'
+    said = "ValueError: an unheard-of check"
+    last = frame.format("optim/optimizer.py", "add_param_group")
+    wrapped, compiled = "_fn", "compile_wrapper"
+    assert named(frame.format("_dynamo/eval_frame.py", wrapped) + last + said) == "in-optimizer"
+    assert named(frame.format("_dynamo/eval_frame.py", compiled) + last + said) == "in-compile"
+
+
+def test_an_apostrophe_within_the_quotes_of_a_key_error_does_not_count():
+    assert named("KeyError: 'module name can\\'t contain \".\", got: a.b'") == "module-name"
 
 
 def test_a_message_that_is_cut_off_is_found_if_one_entry_goes_on_like_it():
