@@ -32,7 +32,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
-from torch.distributed import TCPStore
+import torch.distributed as dist
 
 INTERFACE = "GLOO_SOCKET_IFNAME"
 GRACE = 0.3  # seconds in which ranks are heard that fail after the first one
@@ -83,9 +83,10 @@ def observed(
     """Run a program in processes with RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 
     ``program`` is the path of a script, or its text; ``arguments`` become its ``sys.argv``. With
-    ``call``, the script is imported, and its function of this name is called with them. What that
-    returns comes back: tensors, numbers, strings, and dicts, lists and tuples of these. Each rank
-    has one thread of torch. ``quiet`` does not print what the ranks print.
+    ``call``, the script is imported, and its function of this name is called with them. Then its
+    process group is destroyed, if there still is one. What the function returns comes back:
+    tensors, numbers, strings, and dicts, lists and tuples of these. Each rank has one thread of
+    torch. ``quiet`` does not print what the ranks print.
 
     The ranks are forked from a server that has imported torch (``forkserver``), or are new Pythons
     where there is no such server. They meet at a store of this process, which has its port before
@@ -286,7 +287,7 @@ def _store() -> Iterator[int]:
         listening.listen()
         port = listening.getsockname()[1]
         options = {"is_master": True, "wait_for_workers": False}
-        store = TCPStore("127.0.0.1", port, **options, master_listen_fd=listening.detach())
+        store = dist.TCPStore("127.0.0.1", port, **options, master_listen_fd=listening.detach())
     try:
         yield port
     finally:
@@ -415,7 +416,12 @@ def _value(program: str, call: str | None, arguments: tuple) -> Any:
     sys.modules[name] = module
     sys.dont_write_bytecode = True
     spec.loader.exec_module(module)
-    return getattr(module, call)(*arguments) if call else None
+    if not call:
+        return None
+    value = getattr(module, call)(*arguments)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    return value
 
 
 def _frames_of(program: str, error: BaseException) -> list[traceback.FrameSummary]:

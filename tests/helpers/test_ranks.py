@@ -171,6 +171,28 @@ def test_the_store_listens_on_the_loopback_address_alone():
     assert addresses == {"127.0.0.1"}
 
 
+@pytest.mark.parametrize(("last", "printed"), [("", "destroyed\n"), ("destroy()", "")])
+def test_the_process_group_is_destroyed_after_the_call(last, printed):
+    program = f"""
+import torch.distributed as dist
+
+destroy = dist.destroy_process_group
+
+
+def told():
+    destroy()
+    print("destroyed")
+
+
+def meet():
+    dist.init_process_group("gloo")
+    dist.destroy_process_group = told
+    {last}
+"""
+    ended = ranks.observed(program, 2, call="meet", quiet=True)
+    assert [rank.printed for rank in ended] == [printed] * 2
+
+
 def test_the_main_program_is_there_again():
     main = sys.modules["__main__"]
     ranks.run("pass\n", 1)
