@@ -44,8 +44,8 @@ def test_other_numbers_of_the_compiled_function_end_the_measurement(monkeypatch)
 
 def test_the_table_says_when_the_first_call_has_paid():
     rows = [
-        {"case": "faster", "plain": 3.0, "first": 4000.0, "later": 1.0},
-        {"case": "slower", "plain": 1.0, "first": 4000.0, "later": 1.5},
+        {"case": "faster", "plain": 3.0, "first": 4000.0, "again": 1.0, "later": 1.0},
+        {"case": "slower", "plain": 1.0, "first": 4000.0, "again": 1.0, "later": 1.5},
     ]
     _, faster, slower = experiment.table(rows).splitlines()
     assert faster.endswith("2,000 calls") and slower.endswith("never")

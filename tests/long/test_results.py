@@ -1,6 +1,8 @@
 """Rows of the shipped tables, computed anew."""
 
 import pytest
+import torch
+from torch._inductor import config as inductor_config
 
 from chapters.augmentation import experiment as augmentation
 from chapters.margin_losses import experiment as margin_losses
@@ -35,3 +37,18 @@ def test_compiled_code_gives_the_same_numbers(monkeypatch):
     monkeypatch.setattr(scaling_out, "cases", lambda compiled: [next(cases(compiled))])
     (row,) = scaling_out.measured(calls=2)
     assert row["case"] == scaling_out.shipped()["rows"][0]["case"]
+
+
+@pytest.mark.skipif(not scaling_out.has_compiler(), reason="inductor needs a C++ compiler")
+def test_inductor_draws_other_numbers_unless_it_falls_back_to_those_of_plain_torch():
+    def dropped():
+        return torch.nn.functional.dropout(torch.ones(64), 0.5)
+
+    torch.manual_seed(0)
+    plain = dropped()
+    for fallback in (False, True):
+        torch.compiler.reset()
+        with inductor_config.patch(fallback_random=fallback, compile_threads=1):
+            compiled = torch.compile(dropped)
+            torch.manual_seed(0)
+            assert torch.equal(compiled(), plain) == fallback
