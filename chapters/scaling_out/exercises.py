@@ -260,7 +260,7 @@ def _averaging(answer, shares):
 )
 def weighted_mean(total, count):
     """The mean loss over all samples of all ranks."""
-    sums = torch.tensor([total.item(), count])
+    sums = torch.stack([total, torch.full_like(total, count)])
     dist.all_reduce(sums)
     return (sums[0] / sums[1]).item()
 
@@ -303,6 +303,7 @@ def _training(answer, ranks, count, val_count, epochs):
 )
 def train(net, train_set, val_set, epochs):
     """Called by every rank: train, and return the log, a list of (training loss, accuracy)."""
+    device = next(net.parameters()).device
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     sampler = DistributedSampler(train_set)
     batches = DataLoader(train_set, batch_size=16, sampler=sampler)
@@ -311,17 +312,19 @@ def train(net, train_set, val_set, epochs):
     log = []
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
-        total = torch.zeros(2)
+        total = torch.zeros(2, device=device)  # the sum of the losses, and their number
         for x, y in batches:
-            loss = F.cross_entropy(net(x), y)
+            loss = F.cross_entropy(net(x.to(device)), y.to(device))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += torch.tensor([loss.item() * len(x), len(x)])
+            total[0] += loss.detach() * len(x)
+            total[1] += len(x)
         dist.all_reduce(total)
-        right = torch.zeros(2)
+        right = torch.zeros(2, device=device)
         for x, y in val_batches:
-            right += torch.tensor([(net.module(x).argmax(1) == y).sum(), len(x)])
+            right[0] += (net.module(x.to(device)).argmax(1) == y.to(device)).sum()
+            right[1] += len(x)
         dist.all_reduce(right)
         log.append(((total[0] / total[1]).item(), (right[0] / right[1]).item()))
     return log
@@ -451,7 +454,7 @@ def train_anywhere(folder):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     for epoch in range(2):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch))
-        total = torch.zeros(())
+        total = torch.zeros((), device=x.device)
         for rows in order.split(60):
             own = rows[rank::ranks]
             loss = F.cross_entropy(net(x[own]), y[own], reduction="sum")

@@ -40,7 +40,7 @@ def repeats_and_cuts(count, rank, ranks, epoch=0, seed=0):
 
 
 def reduces_each(total, count):
-    total, count = total.clone(), torch.tensor(count)
+    total, count = total.clone(), torch.tensor(count, device=total.device)
     dist.all_reduce(total)
     dist.all_reduce(count)
     return float(total / count)
@@ -54,7 +54,7 @@ def gathers_objects(total, count):
 
 
 def weights_its_own_mean(total, count):
-    everyone = torch.tensor(float(count))
+    everyone = torch.tensor(float(count), device=total.device)
     dist.all_reduce(everyone)
     part = total / everyone
     dist.all_reduce(part)
@@ -374,7 +374,7 @@ WRONG = {
         (".tolist()", ".add(1).tolist()", "every `ranks`-th index"),
     ],
     "weighted_mean": [
-        ("total.item(), count", "total.item(), count + 1", "over all samples"),
+        ("full_like(total, count)", "full_like(total, count + 1)", "over all samples"),
         (
             "    dist.all_reduce(sums)",
             "    total.zero_()\n    dist.all_reduce(sums)",
