@@ -40,7 +40,7 @@ def repeats_and_cuts(count, rank, ranks, epoch=0, seed=0):
 
 
 def reduces_each(total, count):
-    total, count = total.clone(), torch.tensor(count, device=total.device)
+    total, count = total.clone(), torch.tensor(count)
     dist.all_reduce(total)
     dist.all_reduce(count)
     return float(total / count)
@@ -54,7 +54,7 @@ def gathers_objects(total, count):
 
 
 def weights_its_own_mean(total, count):
-    everyone = torch.tensor(float(count), device=total.device)
+    everyone = torch.tensor(float(count))
     dist.all_reduce(everyone)
     part = total / everyone
     dist.all_reduce(part)
