@@ -195,6 +195,8 @@ def _is_cut_off(said: str, wording: str) -> bool:
             return size >= LONG_ENOUGH
         at = rest.find(part)
         if at < 0:
+            if size >= LONG_ENOUGH and " " not in rest:  # it ends with what stands in a gap
+                return True
             fewest = max(LONG_ENOUGH - size, 5 if size else len(rest))
             return any(rest.endswith(part[:end]) for end in range(fewest, len(part)))
         if at > 0 and not size:

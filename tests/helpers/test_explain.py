@@ -109,6 +109,10 @@ UNKNOWN = [
     "ZeroDivisionError: integer modulo by zero",
     "StopIteration",
     "EOFError",
+    "NotImplementedError",
+    "AttributeError: module 'packaging' has no attribute 'version'",
+    "AttributeError: 'Order' object has no attribute 'total'",
+    "FileNotFoundError: cl is not recognized as an internal or external command",
 ]
 
 
@@ -270,6 +274,16 @@ def test_a_general_entry_answers_by_type_and_place_where_no_wording_fits():
     assert named(f"{frame}{MATMUL}") == "matmul-shapes"
 
 
+def test_a_transform_of_ones_own_may_raise_without_a_message():
+    frame = '  File "/env/torchvision/transforms/v2/_transform.py", line {}, in {}\n    {}\n'
+    for name in ("transform", "_transform"):
+        lacks = frame.format(55, name, "raise NotImplementedError") + "NotImplementedError"
+        assert named(lacks) == "transform-method"
+    call = frame.format(69, "<listcomp>", "self.transform(inpt, params)")
+    own = '  File "own.py", line 3, in transform\n    raise NotImplementedError\n'
+    assert named(f"{call}{own}NotImplementedError") != "transform-method"
+
+
 def test_frames_tell_what_a_short_message_is_about():
     frame = '  File "/env/site-packages/torch/{}", line 7, in {}\n    {}\n'
     rate = frame.format("optim/adam.py", "__init__", "if not 0.0 <= betas[0] < 1.0:")
@@ -278,6 +292,9 @@ def test_frames_tell_what_a_short_message_is_about():
     assert named(environ) == "distributed"
     assert named("    device = next(self.parameters()).device\nStopIteration") == "no-parameters"
     assert named("    batch = next(batches)\nStopIteration") == "loader-next"
+    pair = frame.format("nn/functional.py", "cosine_embedding_loss", "return torch.f(x)")
+    many = "RuntimeError: 0D or 1D target tensor expected, multi-target not supported"
+    assert (named(f"{pair}{many}"), named(many)) == ("pairs", "multi-target")
     shape = "    n = x.shape[2]\nIndexError: tuple index out of range"
     assert named(shape) == "dimension-range"
 
@@ -299,6 +316,8 @@ def test_a_message_that_is_cut_off_is_found_if_one_entry_goes_on_like_it():
     types = "Input type (torch.FloatTensor) and weight type (torch.cuda.FloatTensor) sho"
     assert named(f"{types}...") == "input-and-weight"
     assert named("DataLoader with IterableDataset: expected unspecified") == "loader-exclusive"
+    assert named("param 'initial_lr' is not specified in param_groups[0]") == "initial-lr"
+    assert named("param 'initial_lr' is not specified in the file of settings") is None
     assert named(f"My {types}...") is None  # begins with something else
     assert named("DataLoader with Iterable") is None  # too short
     assert named("Using a target size (7) that is different to the") is None  # of two entries
