@@ -115,8 +115,9 @@ def ranked(text: str) -> list[tuple[float, int, Entry]]:
     """Each entry's wordings by their likeness to a message; rare words count for more."""
     said = _words(normalised(parsed(text)[1])[:400])
     found = []
-    for entry, words in ((it, _words(w)) for it, _, w in _wordings() if not it.general):
-        likeness = _weight(said & words) / (math.sqrt(_weight(said) * _weight(words)) or 1)
+    whole = _weight(said)
+    for entry, words, weight in _worded():
+        likeness = _weight(said & words) / (math.sqrt(whole * weight) or 1)
         found.append((likeness, len(said & words), entry))
     return sorted(found, key=lambda it: -it[0])
 
@@ -210,9 +211,21 @@ def _words(said: str) -> set[str]:
 
 
 @cache
+def _worded() -> list[tuple[Entry, set[str], float]]:
+    """The words of each wording that is not general, and their weight."""
+    said = ((it, _words(plain)) for it, _, plain in _wordings() if not it.general)
+    return [(it, words, _weight(words)) for it, words in said]
+
+
+@cache
 def _uses() -> Counter[str]:
     return Counter(word for *_, plain in _wordings() for word in _words(plain))
 
 
+@cache
+def _rarity(word: str) -> float:
+    return math.log(1 + len(_wordings()) / (1 + _uses()[word]))
+
+
 def _weight(words: set[str]) -> float:
-    return sum(math.log(1 + len(_wordings()) / (1 + _uses()[word])) for word in words)
+    return sum(map(_rarity, words))
