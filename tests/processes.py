@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import torch
 
 from tools.run import clean_environment
@@ -105,3 +106,11 @@ def new_processes() -> Iterator[Run]:
     finally:
         if forks:
             forks.communicate()  # closes its input, which ends it
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, though perhaps nobody has waited for it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from helpers import boards
 from helpers.boards import servers
+from tests.processes import has_ended
 
 # A process in the place of a kernel. `manager.start` is what `%tensorboard` calls. The handler of
 # interrupts is not inherited by the server, as the one of a kernel is not.
@@ -73,11 +74,11 @@ def kernel(tmp_path):
     """A kernel in an environment in which `tensorboard` by itself fails. Its boards end with it."""
     kernel = Kernel(tmp_path)
     yield kernel
-    boards_left = [psutil.Process(server.pid) for server in kernel.value("boards.running()")]
+    boards_left = [server.pid for server in kernel.value("boards.running()")]
     kernel.process.kill()
     kernel.process.communicate(timeout=60)
     deadline = time.monotonic() + 30
-    while not all(map(ended, boards_left)):
+    while not all(map(has_ended, boards_left)):
         assert time.monotonic() < deadline, boards_left
         time.sleep(0.05)
     if boards_left and os.name == "posix":
@@ -87,14 +88,6 @@ def kernel(tmp_path):
             for path in (tmp_path / "tmp").glob(name)
         ]
         assert traces == []
-
-
-def ended(process):
-    """Whether a process has ended, though perhaps nobody has waited for it."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def answers(port):

@@ -7,13 +7,13 @@ import subprocess
 import sys
 import tempfile
 
-import psutil
 import pytest
 
 from helpers import checkout
 from helpers.checkout import CourseError
 from tests.long.tools.samples import CHAPTER, course
 from tests.notebooks.samples import code, notebook
+from tests.processes import has_ended
 from tools.run import EXECUTED, clean_environment, executed, failures, run
 
 ROOT = checkout.root()
@@ -76,6 +76,7 @@ def test_what_a_widget_shows_is_the_cells_own_output():
     """In a process of its own, since ``conftest.py`` changes nbclient in those of pytest."""
     program = """
 from tests.notebooks.samples import code, notebook
+from tests.processes import has_ended
 from tools.run import run
 source = "from ipywidgets import interact; interact(lambda n: print('n is', n), n=(0, 10, 1));"
 print(run(notebook(code(source, "explore"))).notebook.cells[0].outputs)
@@ -128,7 +129,7 @@ print(subprocess.Popen(command, start_new_session=True).pid)
 def test_no_process_and_no_file_outlives_a_run(end, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     done = of(CHILD, end)
-    assert not psutil.pid_exists(int(shown(done)))
+    assert has_ended(int(shown(done)))
     assert list(tmp_path.iterdir()) == []
 
 
