@@ -282,16 +282,15 @@ def _operated(
     # In the order of kinds, so that each kind lies together and is changed in place.
     orders = kinds.argsort(dim=1)
     places = orders.argsort(dim=1)
-    numbers = F.one_hot(kinds, 1 + nothing).sum(dim=1).tolist()
-    for order, place, number, step_maps, strength in zip(
-        orders, places, numbers, maps, strengths, strict=True
+    counts = F.one_hot(kinds, 1 + nothing).sum(dim=1).tolist()
+    for order, place, (end, *tonal, _), step_maps, strength in zip(
+        orders, places, counts, maps, strengths, strict=True
     ):
         images, rows = _of(images, rows[order]), place
         step_maps, strength = _of(step_maps, order), _of(strength, order)
-        end, *counts, _ = number
         if end:
             images[:end] = _moved(images[:end], step_maps[:end])
-        for name, count in zip(TONAL, counts, strict=True):
+        for name, count in zip(TONAL, tonal, strict=True):
             start, end = end, end + count
             if count:
                 _change_(name, images[start:end], strength[start:end])

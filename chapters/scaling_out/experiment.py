@@ -21,7 +21,6 @@ import contextlib
 import copy
 import datetime
 import json
-import math
 import os
 import platform
 import statistics
@@ -155,8 +154,8 @@ def table(rows: Sequence[dict]) -> str:
     lines = [f"{'':34}{'plain':>9}{'compiled':>10}{'first call':>12}{'again':>9}{'pays after':>16}"]
     for row in rows:
         gain = row["plain"] - row["later"]
-        calls = float(f"{row['first'] / gain:.2g}") if gain else math.inf  # two digits are enough
-        pays = f"{calls:,.0f} calls" if gain > 0 else "never"
+        calls = f"{row['first'] / gain:.2g}" if gain > 0 else ""  # more digits would be chance
+        pays = f"{float(calls):,.0f} calls" if calls else "never"
         times = f"{row['plain']:6.2f} ms{row['later']:7.2f} ms"
         firsts = f"{row['first'] / 1000:10.1f} s{row['again'] / 1000:7.1f} s"
         lines.append(f"{row['case']:34}{times}{firsts}{pays:>16}")
