@@ -24,7 +24,7 @@ _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width">
 <body style="font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em">
-{body}
+<main>{body}</main>
 </body></html>
 """
 
@@ -145,7 +145,8 @@ def _table(verdicts: list[Verdict]) -> str:
         if verdict.passed is False:
             said += f"<br>At work: {inline(trial.meaning)}<br>Read again: {trial.chapter}"
         mark = f'<b style="color:{_COLOURS[verdict.passed]}">{_MARKS[verdict.passed]}</b>'
-        cells = (f"{mark} {trial.name}", inline(trial.demand), said)
+        name = f'<span style="white-space:nowrap">{mark} {trial.name}</span>'
+        cells = (name, inline(trial.demand), said)
         rows.append("".join(f'<td style="{_STYLE}">{cell}</td>' for cell in cells))
     titles = "".join(f'<th style="{_STYLE}">{t}</th>' for t in ("Trial", "Demand", "Seen"))
     return f"<table><tr>{titles}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
