@@ -15,12 +15,22 @@ from helpers.exercises import Prediction
 from helpers.exercises.engine import source_of
 from helpers.exercises.trial import ARGUMENTS
 from tests.chapters import hostile
+from tests.chapters.answers import on_one_worker
 from tests.chapters.cells import asked, asked_of, run_cell, solved
 
 CATALOGUE = chapters.catalogue()
-EXERCISES = [pytest.param(exercise, id=name) for name, exercise in CATALOGUE.items()]
+EXERCISES = [
+    pytest.param(exercise, id=name, marks=on_one_worker(name))
+    for name, exercise in CATALOGUE.items()
+]
 MISTAKES = [
-    pytest.param(exercise, mistake, make, id=f"{name}-{number}" + "b" * spelling)
+    pytest.param(
+        exercise,
+        mistake,
+        make,
+        id=f"{name}-{number}" + "b" * spelling,
+        marks=on_one_worker(name),
+    )
     for name, exercise in CATALOGUE.items()
     for number, mistake in enumerate(exercise.mistakes, 1)
     for spelling, make in enumerate(mistake.spellings)

@@ -50,13 +50,19 @@ def equivalents(chapter: str) -> dict[str, dict[str, str]]:
     return tomllib.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
+def on_one_worker(name: str) -> pytest.MarkDecorator:
+    """One worker gets all that tries an exercise: it tries out the known mistakes only once."""
+    return pytest.mark.xdist_group(name)
+
+
 def right() -> Iterator[Any]:
     """Parameters of a test: the name of an exercise and an answer of ``RIGHT``."""
     for chapter in NAMES:
         for exercise, given in of_chapter(chapter).RIGHT.items():
             for number, answer in enumerate(given):
                 name, told = f"{chapter}.{exercise}", getattr(answer, "__name__", number)
-                yield pytest.param(name, answer, id=f"{name}-{told}")
+                marks = on_one_worker(name)
+                yield pytest.param(name, answer, id=f"{name}-{told}", marks=marks)
 
 
 def wrong(*names: str) -> Iterator[Any]:
@@ -65,7 +71,8 @@ def wrong(*names: str) -> Iterator[Any]:
         chapter, exercise = name.split(".")
         for *answer, says in of_chapter(chapter).WRONG.get(exercise, []):
             made = answer[0] if len(answer) == 1 else edited(CATALOGUE[name], *answer)
-            yield pytest.param(name, made, says, id=f"{name}-{says}")
+            marks = on_one_worker(name)
+            yield pytest.param(name, made, says, id=f"{name}-{says}", marks=marks)
 
 
 def edited(exercise: Exercise, *pairs: str) -> Any:
