@@ -278,16 +278,16 @@ def _operated(
     nothing = 1 + len(TONAL)
     kinds = (operations - len(GEOMETRIC) + 1).clamp_min(0)
     kinds = kinds.where((kinds > 0) | (operations >= 0) & (strengths > 0), nothing)
-    strengths = strengths.to(images)[..., None, None, None]
     # In the order of kinds, so that each kind lies together and is changed in place.
     orders = kinds.argsort(dim=1)
     places = orders.argsort(dim=1)
-    counts = F.one_hot(kinds, 1 + nothing).sum(dim=1).tolist()
-    for order, place, (end, *tonal, _), step_maps, strength in zip(
+    counts = (kinds[..., None] == torch.arange(nothing, device=kinds.device)).sum(dim=1).tolist()
+    maps = maps.take_along_dim(orders.to(maps.device)[..., None, None], dim=1)
+    strengths = strengths.gather(1, orders).to(images)[..., None, None, None]
+    for order, place, (end, *tonal), step_maps, strength in zip(
         orders, places, counts, maps, strengths, strict=True
     ):
         images, rows = _of(images, rows[order]), place
-        step_maps, strength = _of(step_maps, order), _of(strength, order)
         if end:
             images[:end] = _moved(images[:end], step_maps[:end])
         for name, count in zip(TONAL, tonal, strict=True):
@@ -347,14 +347,14 @@ def _change_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> N
         # v2.functional.autocontrast in place, and without its slow assignments to masks
         low, high = (f(dim=(2, 3), keepdim=True) for f in (images.amin, images.amax))
         flat = low == high  # stays as it is
-        images.sub_(low.masked_fill(flat, 0)).div_((high - low).masked_fill_(flat, 1)).clamp_(0, 1)
+        images.sub_(low.masked_fill(flat, 0)).div_((high - low).masked_fill_(flat, 1))
     else:
         images.copy_(_equalized(images))
 
 
 def _equalized(images: Images) -> Images:
     """``v2.functional.equalize``, whose integer divisions take half its time, with floats."""
-    tones = images.float().mul(255.999).clamp_(0, 255).int().long().flatten(2)  # faster than long()
+    tones = images.float().mul(255.999).int().long().flatten(2)  # faster than long() alone
     ones = torch.ones(tones.shape, device=images.device)
     pixels = ones.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, ones)
     darker = pixels.cumsum(dim=2) - pixels
