@@ -122,6 +122,9 @@ UNKNOWN = [
     "ModuleNotFoundError: No module named 'google.protobuf'",
     "TypeError: 'Composer' object is not iterable",
     "OSError: file not found: archive.zip",
+    "TypeError: open() argument 'mode' must be str, not int",
+    "TypeError: expected str, bytes or os.PathLike object, not int",
+    "ImportError: cannot import name 'parse' from 'pkg_resources'",
 ]
 
 
