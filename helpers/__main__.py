@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     exam.add_argument("program", metavar="PROJECT.PY", nargs="?", help="the program to examine")
     exam.add_argument("--start", metavar="FOLDER", help="write the brief, data and a project.py")
     exam.add_argument("--only", metavar="TRIAL", nargs="+", default=[], help="these trials alone")
+    exam.add_argument("--final", action="store_true", help="the trials for the end, too")
     exam.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at once; default 1")
     exam.add_argument("--report", metavar="FILE", help="the page; default exam.html beside it")
     exam.set_defaults(run=_exam)
@@ -170,9 +171,11 @@ def _exam(options: argparse.Namespace) -> int:
 
     from chapters.project import exam, report
 
-    result = exam.examine(options.program, options.only, options.jobs)
+    result = exam.examine(options.program, options.only, options.jobs, final=options.final)
     page = Path(options.report) if options.report else result.program.with_name("exam.html")
     print(f"\n{report.told(result)}\n")
+    if not (options.only or options.final):
+        print("Left for the end: the trials on people whom the program has never seen (--final).\n")
     try:
         report.save(result, page)
     except OSError as error:

@@ -97,6 +97,7 @@ def examine(
     jobs: int = 1,
     limits: Limits | None = None,
     show: Callable[[list[Verdict], list[Any]], None] | None = None,
+    final: bool = False,
 ) -> Result:
     """Try a program, and show the progress.
 
@@ -104,8 +105,9 @@ def examine(
     each verdict, in a notebook a table that grows.
 
     The folder of the program is not changed: copies of ``project.py`` and of the Python files
-    beside it are run. ``only`` names trials; ``jobs`` is how many runs may go on at once. Raises
-    ``CourseError`` if there is no such file, for an unknown trial, and on Windows.
+    beside it are run. ``only`` names trials; without it, those on people whom nobody has seen are
+    tried if ``final``. ``jobs`` is how many runs may go on at once. Raises ``CourseError`` if there
+    is no such file, for an unknown trial, and on Windows.
     """
     from chapters.project import report
     from chapters.project.trials import TRIALS
@@ -113,7 +115,7 @@ def examine(
     if unknown := set(only) - {trial.name for trial in TRIALS}:
         known = ", ".join(trial.name for trial in TRIALS)
         raise CourseError(f"there is no trial {', '.join(sorted(unknown))}: known are {known}")
-    chosen = [trial for trial in TRIALS if not only or trial.name in only]
+    chosen = [t for t in TRIALS if (t.name in only if only else final or not t.final)]
     show = show or report.live()
     verdicts: list[Verdict] = []
     with laboratory(program, jobs, limits) as lab:

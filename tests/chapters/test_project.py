@@ -106,7 +106,7 @@ def test_a_wrong_command_is_told_what_is_wrong(words, says, capsys):
 def test_a_report_that_can_not_be_written_is_told_all_the_same(tmp_path, monkeypatch, capsys):
     verdict = exam.Verdict(trials.TRIALS[0], True, "It took 1 s.", 1.0)
     result = exam.Result(tmp_path / "project.py", [verdict], {})
-    monkeypatch.setattr(exam, "examine", lambda *_: result)
+    monkeypatch.setattr(exam, "examine", lambda *_, **__: result)
     assert main(["exam", "project.py", "--report", str(tmp_path / "no folder" / "exam.html")]) == 1
     told = capsys.readouterr()
     assert "1 of 1 trials passed." in told.out and "Give another place by --report" in told.err
