@@ -125,6 +125,14 @@ UNKNOWN = [
     "TypeError: open() argument 'mode' must be str, not int",
     "TypeError: expected str, bytes or os.PathLike object, not int",
     "ImportError: cannot import name 'parse' from 'pkg_resources'",
+    "ValueError: Expected positive integer, got 0",
+    "warning: directory exists, did you set the step?",
+    "ModuleNotFoundError: No module named 'caffe'",
+    "NotImplementedError: Caught NotImplementedError in handler",
+    "RuntimeError: No checks were recorded for this account.",
+    "AssertionError: len of header must be equal to the number of rows",
+    "TypeError: Expected an image of size (C, H, W)",
+    "AttributeError: 'numpy.ndarray' object has no attribute 'crop'",
 ]
 
 
