@@ -33,10 +33,10 @@ class LinearWithResetParameters(nn.Module):
 class LinearOfFlatRows(nn.Module):
     def __init__(self, in_features, out_features, bias=True):
         super().__init__()
-        uniform = torch.distributions.Uniform(-(in_features**-0.5), in_features**-0.5)
+        bound = in_features**-0.5
 
         def drawn(*shape):
-            return nn.Parameter(uniform.sample(shape))
+            return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
         self.weight, self.bias = drawn(out_features, in_features), None
         if bias:
