@@ -136,7 +136,10 @@ def test_after_a_restart_the_training_goes_on_at_the_last_whole_checkpoint(tmp_p
 
 
 STARTER = """
+import signal
 from helpers import loading, ranks
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores in the background
 
 print("starter")
 try:
@@ -155,21 +158,25 @@ def test_ranks_end_with_their_starter(start, how, script, tmp_path):
     )
     starter = tmp_path / "starter.py"
     starter.write_text(STARTER.format(start=start, script=str(script)))
-    process = subprocess.Popen(
-        [sys.executable, starter],
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 60
-    while not notes.exists() or len(notes.read_text().splitlines()) < 2:
-        assert time.monotonic() < until and process.poll() is None
-        time.sleep(0.1)
-    time.sleep(1)
-    os.kill(process.pid, how)
-    process.wait(20)
-    printed, errors = process.communicate(timeout=20)
+    with (
+        subprocess.Popen(
+            [sys.executable, starter],
+            env=clean_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+        contextlib.ExitStack() as afterwards,
+    ):
+        afterwards.callback(process.kill)
+        until = time.monotonic() + 60
+        while not notes.exists() or len(notes.read_text().splitlines()) < 2:
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.1)
+        time.sleep(1)
+        os.kill(process.pid, how)
+        process.wait(20)
+        printed, errors = process.communicate(timeout=20)
     assert printed.count("starter") == 1  # the ranks do not run the starter again
     if how == signal.SIGINT:
         assert "ended" in printed and "KeyboardInterrupt" in errors
