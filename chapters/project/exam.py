@@ -170,11 +170,16 @@ class Trained:
     ended: Ended
     out: Path
 
-    def state(self, name: str, device: str = "cpu") -> dict:
-        """The checkpoint "best" or "last", without running code; ``Unusable`` if it won't do."""
+    def file(self, name: str) -> Path:
+        """The file of the checkpoint "best" or "last"; ``Unusable`` if there is none."""
         path = self.out / f"{name}.pt"
         if not path.is_file():
             raise Unusable(f"The training leaves no {path.name}.", "trains")
+        return path
+
+    def state(self, name: str, device: str = "cpu") -> dict:
+        """The checkpoint "best" or "last", without running code; ``Unusable`` if it won't do."""
+        path = self.file(name)
         try:
             state = torch.load(path, map_location=device, weights_only=True)
         except Exception as error:
@@ -489,7 +494,7 @@ def _killed(lab: Lab, name: str, kills: tuple, before: Killed) -> Killed:
     work = first.ended.processor - first.ended.first
     end, steps = before.end, list(before.steps)
     for share in kills:
-        when: dict[str, Any] = {"break_at": max((first.out / "last.pt").stat().st_size - 100, 1)}
+        when: dict[str, Any] = {"break_at": max(first.file("last").stat().st_size - 100, 1)}
         if share is not None:
             seconds = work * share * np.random.default_rng().uniform(0.8, 1.1)
             when = {"kill_after": seconds, "saved": str(lab.folder / "outs" / name / "last.pt")}
@@ -522,6 +527,7 @@ def questions() -> np.ndarray:
 
 def answers(lab: Lab, trained: Trained, images: np.ndarray, *words: str) -> np.ndarray:
     """Probabilities for images; ``Unusable`` if ``predict`` does not work at all."""
+    trained.file("best")
     try:
         return lab.predict(trained.out, images, *words)
     except Failed as failed:

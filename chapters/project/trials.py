@@ -242,7 +242,7 @@ def device(lab: Lab) -> str:
     one = needed(lab, exam.base)
     images = data.part("unseen").images[:50]
     there = Path(tempfile.mkdtemp(dir=lab.folder))
-    exam.as_from_a_gpu(one.out / "best.pt", there / "best.pt")
+    exam.as_from_a_gpu(one.file("best"), there / "best.pt")
     _same(answers(lab, one, images), lab.predict(there, images), "a checkpoint from a GPU")
     return "A checkpoint whose tensors are marked as those of a GPU gives the same."
 
@@ -253,7 +253,7 @@ def moves(lab: Lab) -> str:
     images = data.part("unseen").images[:50]
     there = Path(tempfile.mkdtemp(dir=lab.folder))
     shutil.copytree(lab.copy, there / "program")
-    shutil.copy(one.out / "best.pt", there)
+    shutil.copy(one.file("best"), there)
     hidden = tuple(map(str, (lab.data, lab.copy, lab.folder / "outs")))
     moved = lab.predict(there, images, folder=there / "program", hidden=hidden)
     _same(answers(lab, one, images), moved, "another folder")
@@ -322,7 +322,7 @@ def disk(lab: Lab) -> str:
     if not lab.get(exam.half).steps[-1]:
         raise Untried("There was no last.pt after two kills, so that nothing could be lost.")
     words = ("last.pt", "best.pt", "space", "disk", "too large")
-    limit = (one.out / "last.pt").stat().st_size - 100
+    limit = one.file("last").stat().st_size - 100
     out = _refused(lab, lab.data, words, any, file_limit=max(limit, 1))
     end = lab.train(out.name, "--seed", "0", "--resume")
     if not end.ended.fine:

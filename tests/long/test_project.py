@@ -11,7 +11,7 @@ import pytest
 from chapters.project import exam
 from chapters.project.start import start
 from chapters.project.trials import TRIALS
-from tests.long.broken_projects import SHORTER, SOLUTIONS, broken
+from tests.long.broken_projects import SHORTER, SOLUTIONS, Broken, broken
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the examiner needs Linux or macOS")
 BROKEN = list(broken())
@@ -36,6 +36,18 @@ def test_each_trial_has_three_programs_that_it_refuses():
 def test_a_broken_program_is_refused_by_its_trial(one):
     verdict = one.verdicts([one.trial])[one.trial]
     assert verdict.passed is False and one.says in verdict.said, verdict
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_a_program_without_a_checkpoint_is_examined_to_the_end(name, tmp_path):
+    program = tmp_path / "project.py"
+    text = Broken("trains", "plain", says="", edit=()).source()
+    assert f'"{name}.pt"' in text
+    program.write_text(text.replace(f'"{name}.pt"', '"other.pt"'))
+    result = exam.examine(program, jobs=2)
+    passed = {verdict.trial.name: verdict.passed for verdict in result.verdicts}
+    assert passed["trains"] is False and passed["folder"] is True
+    assert None in passed.values(), passed
 
 
 def test_the_empty_program_fails_one_trial_and_can_not_be_tried_by_others(tmp_path):
