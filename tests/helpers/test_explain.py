@@ -133,6 +133,11 @@ UNKNOWN = [
     "AssertionError: len of header must be equal to the number of rows",
     "TypeError: Expected an image of size (C, H, W)",
     "AttributeError: 'numpy.ndarray' object has no attribute 'crop'",
+    "TypeError: value should be Url or str. Got <class 'NoneType'>.",
+    "ValueError: The grid should be 2/3 dimensional. Got 4 dimensions.",
+    "ValueError: Color should not have > 4 channels. Got 5 channels.",
+    "RuntimeError: Default user group has not been initialized, please call init_user_group.",
+    "ValueError: permitted channel values are a, b, but found c",
 ]
 
 
