@@ -31,6 +31,7 @@ from chapters.project import data
 from chapters.project.keeper import Ended, Keeper, Limits, Order
 from helpers import boards
 from helpers.checkout import CourseError
+from helpers.exercises.sandbox import first_line
 
 KILLS = (0.25, 0.2, None, 0.2, 0.15)  # shares of a training; None is in the middle of a write
 SEEDS = (0, 1, 2)
@@ -216,11 +217,6 @@ class Trained:
                 f"it is not ({first_line(error)}).",
                 "groups",
             ) from error
-
-
-def first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
 
 
 _SPARE: list[Keeper] = []  # a keeper takes seconds to load torch

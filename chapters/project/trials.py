@@ -251,12 +251,13 @@ def device(lab: Lab) -> str:
 def moves(lab: Lab) -> str:
     one = needed(lab, exam.base)
     images = data.part("unseen").images[:50]
+    here = answers(lab, one, images)
     there = Path(tempfile.mkdtemp(dir=lab.folder))
     shutil.copytree(lab.copy, there / "program")
     shutil.copy(one.file("best"), there)
     hidden = tuple(map(str, (lab.data, lab.copy, lab.folder / "outs")))
     moved = lab.predict(there, images, folder=there / "program", hidden=hidden)
-    _same(answers(lab, one, images), moved, "another folder")
+    _same(here, moved, "another folder")
     return "In another folder, with best.pt alone, it gives the same."
 
 
@@ -509,7 +510,7 @@ def _refused(lab: Lab, source: Path, words: tuple, enough: Callable, *more: str,
         raise Failed("It ends as if nothing were wrong.")
     if ended.why or ended.code < 0:
         raise Failed(f"It {told(ended, lab.limits)}")
-    whole = _whole(trained) if enough is any else set()  # a full disk may come after a good save
+    whole = _whole(out) if enough is any else set()  # a full disk may come after a good save
     if lost := [
         name for name in before.items() - _checkpoints(out).items() if name[0] not in whole
     ]:
@@ -521,13 +522,13 @@ def _refused(lab: Lab, source: Path, words: tuple, enough: Callable, *more: str,
     return out
 
 
-def _whole(trained: Trained) -> set[str]:
-    """The names of the checkpoints that load."""
+def _whole(out: Path) -> set[str]:
+    """The names of the checkpoints that load, whatever is in them."""
     found = set()
-    for name in ("best", "last"):
-        with contextlib.suppress(Failed):
-            trained.state(name)
-            found.add(f"{name}.pt")
+    for path in out.glob("*.pt"):
+        with contextlib.suppress(Exception):
+            torch.load(path, map_location="cpu", weights_only=True)
+            found.add(path.name)
     return found
 
 
