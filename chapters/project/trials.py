@@ -180,6 +180,8 @@ def validation(lab: Lab) -> str:
                 "changes the mode, the statistics or the random numbers of the training."
             )
     often, less = (len(run.points("val/loss")) for run in (one, other))
+    if not often:
+        raise Untried("val/loss is not in the logs.")
     if less >= often:
         raise Failed(f"`--eval-every 3` validates {less} times, `--eval-every 1` {often} times.")
     return f"{often} or {less} validations, the same training."
