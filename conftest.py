@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 
 import pytest
@@ -16,6 +17,10 @@ SECONDS = 300  # allowed for one notebook; 5 to 20 are usual on two cores
 # Two workers with two threads each on two cores take longer than one after the other. Torch reads
 # this when it is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Images of containers forbid it, and each process would compile our modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Before a test imports a module.
 strict.enforce_types()

@@ -24,14 +24,15 @@ def enforce_types() -> None:
     """From now on, modules are imported with the types and shapes of their signatures enforced.
 
     Exercises are left out: they hold wrong answers, which must stay as they are written, and their
-    comparisons go through every number of an answer.
+    comparisons go through every number of an answer. ``explain`` has no tensors, and goes through
+    thousands of wordings.
     """
     files = [*(ROOT / "chapters").glob("*/*.py"), *(ROOT / "helpers").glob("*.py")]
     modules = {".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files}
     modules |= {
         f"helpers.{folder.parent.name}" for folder in (ROOT / "helpers").glob("*/__init__.py")
     }
-    left_out = {name for name in modules if name.endswith((".exercises", ".__init__"))}
+    left_out = {name for name in modules if name.endswith((".exercises", ".__init__", ".explain"))}
     install_import_hook(sorted(modules - left_out), f"{__name__}.typechecked")
 
 
