@@ -277,7 +277,9 @@ def _operated(
     # One pass moves images in all geometric ways. Then each tonal one is a kind, and last, nothing.
     nothing = 1 + len(TONAL)
     kinds = (operations - len(GEOMETRIC) + 1).clamp_min(0)
-    kinds = kinds.where((kinds > 0) | (operations >= 0) & (strengths > 0), nothing)
+    identity = torch.eye(2, 3, dtype=maps.dtype, device=maps.device)
+    moves = (maps != identity).flatten(2).any(dim=2).to(kinds.device)
+    kinds = kinds.where((kinds > 0) | moves, nothing)
     # In the order of kinds, so that each kind lies together and is changed in place.
     orders = kinds.argsort(dim=1)
     places = orders.argsort(dim=1)

@@ -239,6 +239,13 @@ def test_half_precision_puts_pixels_in_the_same_places(name, dtype):
     torch.testing.assert_close(moved.float(), expected, rtol=0, atol=0.01)
 
 
+def test_a_move_by_less_than_a_pixel_leaves_an_image_to_the_bit():
+    images, one = torch.rand(2, 1, 6, 6), torch.ones(2, dtype=torch.long)
+    places = torch.tensor([augment.OPERATIONS.index(f"Translate{axis}") for axis in "XY"])
+    assert torch.equal(augment.operate(images, places, torch.tensor([0.4, 0.4]), one), images)
+    assert (augment.operate(images, places, torch.tensor([0.6, 0.6]), one) != images).any()
+
+
 def test_each_image_gets_its_own_operation():
     generator = seeded(0)
     images = torch.rand(60, 3, 12, 12, generator=generator)
