@@ -84,6 +84,7 @@ UNKNOWN = [
     "TypeError: crop() missing 1 required positional argument: 'box'",
     "TypeError: 'Foo' object does not support item assignment",
     "TypeError: 'Foo' object is not iterable",
+    "TypeError: 'tuple' object is not callable",
     "TypeError: iter() returned non-iterator of type 'list'",
     "TypeError: list indices must be integers or slices, not float",
     "TypeError: bad operand type for unary -: 'str'",
