@@ -18,7 +18,7 @@ SECONDS = 300  # allowed for one notebook; 5 to 20 are usual on two cores
 # this when it is first imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Images of containers forbid it, and each process would compile our modules anew.
+# A container often forbids to write compiled modules. Then each process compiles ours anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
