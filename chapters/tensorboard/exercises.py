@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers import boards, data
-from helpers.boards.events import events
+from helpers.boards.events import by_number, events
 from helpers.exercises import Case, Exercises, Shortfall, Words, require
 
 chapter = Exercises(__file__)
@@ -269,7 +269,7 @@ def _epochs_logged(answer, model, batches, epochs, momentum=0.0):
 
 
 def _files(folder):
-    return sorted(folder.rglob("*tfevents*"))
+    return sorted(folder.rglob("*tfevents*"), key=lambda path: by_number(str(path)))
 
 
 def _by_tag(histograms):

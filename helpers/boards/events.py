@@ -46,7 +46,7 @@ def files(logdir: LogDir) -> dict[str, list[Path]]:
         )
     found: dict[str, list[Path]] = {}
     for folder, names in _folders(root, ()):
-        events = sorted((name for name in names if "tfevents" in name), key=_by_number)
+        events = sorted((name for name in names if "tfevents" in name), key=by_number)
         if events:
             run = Path(folder).relative_to(root).as_posix()
             found[run] = [Path(folder, name) for name in events]
@@ -94,7 +94,7 @@ def events(paths: list[Path], purge: bool) -> Iterator[Event]:
     yield from reversed(kept)
 
 
-def _by_number(name: str) -> list[str | int]:
+def by_number(name: str) -> list[str | int]:
     """Sorts ``….9`` before ``….10``: the names end in the time and a counter of the process."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
 
