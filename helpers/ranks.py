@@ -171,7 +171,7 @@ class _Group:
         self.facts["parent"] = os.getpid()
 
     def wait(self, processes: Sequence[Any]) -> dict[int, int]:
-        """Wait until all have ended, or one has failed; the exit codes of those that have ended."""
+        """Wait until all have ended, or one has failed; exit codes, the first to end first."""
         running = {process.sentinel: rank for rank, process in enumerate(processes)}
         codes, until = {}, self.until
         while running and (left := until - time.monotonic()) > 0:
@@ -205,7 +205,8 @@ class _Group:
         states = [self._state(rank, codes.get(rank)) for rank in range(self.ranks)]
         if all(state["ended"] == "returned" for state in states):
             return
-        failed = [rank for rank in range(self.ranks) if "time" in states[rank]]
+        order = dict.fromkeys([*codes, *range(self.ranks)])
+        failed = [rank for rank in order if "time" in states[rank]]
         if not failed:
             told = "; ".join(f"rank {rank} {state['ended']}" for rank, state in enumerate(states))
             stuck = [r for r in range(self.ranks) if states[r]["ended"] != "returned"]
@@ -214,7 +215,7 @@ class _Group:
                 "called it: look which rank left one out, or called another one",
                 stuck[0],
             )
-        # A rank whose partner is gone fails too: it is not the cause.
+        # Not the cause: a rank that fails for want of a partner, or that torchrun ends for another.
         first = min(failed, key=lambda rank: (states[rank]["echo"], states[rank]["time"]))
         others = [f"rank {r} {state['ended']}" for r, state in enumerate(states) if r != first]
         told = f" ({'; '.join(others)})" if others else ""
@@ -231,7 +232,7 @@ class _Group:
             how = f"left with exit code {code}"
             if code < 0:
                 how = f"was ended by signal {-code} ({signal.Signals(-code).name})"
-            return {"ended": how, "time": 0, "echo": False}
+            return {"ended": how, "time": 0, "echo": code == -signal.SIGTERM}
         name = re.escape(str(self.program))
         if place := re.search(rf'File "{name}", line (\d+)', self.text(rank, "asked")):
             line = self.program.read_text("utf-8").splitlines()[int(place[1]) - 1].strip()
@@ -343,9 +344,9 @@ _SURROUNDINGS = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", **loopback(
 
 
 def _codes_in(report: str) -> dict[int, int]:
-    """The exit codes that torchrun reports of ranks that failed."""
+    """The exit codes of ranks that failed; torchrun reports the first failure last."""
     found = re.findall(r"rank\s*: (\d+) .*\n\s*exitcode\s*: (-?\d+)", report)
-    return {int(rank): int(code) for rank, code in found}
+    return {int(rank): int(code) for rank, code in reversed(found)}
 
 
 def _kill(pid: int) -> None:

@@ -79,6 +79,10 @@ class _Rank(threading.Thread):
         self.ended = threading.Event()
 
     def run(self) -> None:
+        with contextlib.suppress(SystemExit):  # `together` ends it with this, wherever it is
+            self._take_part()
+
+    def _take_part(self) -> None:
         limit = timedelta(seconds=SECONDS)
         try:
             dist.init_process_group(

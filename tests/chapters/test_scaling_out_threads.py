@@ -21,6 +21,13 @@ def number_of_threads():
     return sum(type(thread).__name__ == "_Rank" for thread in threading.enumerate())
 
 
+def wait_for_all_to_end():
+    until = time.monotonic() + 5
+    while number_of_threads():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_each_thread_is_a_rank_and_nothing_of_it_is_left(ranks):
     def work(rank):
@@ -78,7 +85,19 @@ def test_a_time_limit_ends_ranks_that_never_end():
 
     outcome = run(lambda: together(2, work), seed=0, seconds=0.5)
     assert isinstance(outcome.error, TookTooLong)
-    until = time.monotonic() + 5
-    while number_of_threads():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_for_all_to_end()
+
+
+def test_a_rank_that_is_ended_while_it_leaves_says_nothing(monkeypatch):
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+
+    def leave():
+        for _ in range(99):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(dist, "destroy_process_group", leave)
+    outcome = run(lambda: together(2, lambda rank: rank), seed=0, seconds=0.5)
+    assert isinstance(outcome.error, TookTooLong)
+    wait_for_all_to_end()
+    assert said == []

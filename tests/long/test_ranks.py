@@ -72,6 +72,21 @@ def test_a_rank_of_torchrun_that_fails_is_named(script, how, said):
     assert str(caught.value).startswith(said) and caught.value.rank == 1
 
 
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ('raise ValueError("mine")', "raised ValueError: mine"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", r"was ended by signal 15 \(SIGTERM\)"),
+    ],
+)
+def test_a_rank_that_torchrun_ends_for_another_one_is_not_named_first(script, failure, said):
+    lines = ["import os, signal, time", "if os.environ['RANK'] == '0':", "    time.sleep(100)"]
+    script.write_text("\n".join([*lines, failure]))
+    said = f"^rank 1 of 2 {said} .rank 0 was ended by signal 15"
+    with pytest.raises(ranks.RankError, match=said):
+        ranks.torchrun(script)
+
+
 def test_ranks_of_torchrun_that_wait_are_named(script, capfd):
     started = time.monotonic()
     with pytest.raises(ranks.RankError, match=r"(?s)rank 0 waited at line 28.*at line 26"):
