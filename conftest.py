@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import tempfile
@@ -22,6 +23,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# What is imported and collected stays to the end: the garbage collector need not go through it.
+gc.disable()
+
 # Before a test imports a module.
 strict.enforce_types()
 
@@ -30,6 +34,17 @@ strict.enforce_types()
 NotebookClient.on_comm_open_jupyter_widget = lambda self, message: None
 # A kernel with torch needs some seconds to leave by itself; nothing in it is to be kept.
 NotebookClient.shutdown_kernel.default_value = "immediate"
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: while a notebook runs, its worker only waits."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -208,7 +208,7 @@ def test_the_figure_says_what_it_was_told_to():
     ends=st.lists(st.floats(0.01, 1), min_size=1, max_size=plots.MOST_LABELS),
     yscale=st.sampled_from(["linear", "log"]),
 )
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_up_to_five_curves_carry_their_names_without_overlap_inside_the_figure(ends, yscale):
     series = {f"series {i}": [1.0, end] for i, end in enumerate(ends)}
     figure, axes = plots.curves(series, yscale=yscale, **LABELS)
