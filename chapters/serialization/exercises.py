@@ -152,6 +152,9 @@ def _drawn(state, prefix=""):
     }
 
 
+_COUNT = "1.num_batches_tracked"
+
+
 def _fitting(model=None, **changed):
     """A model and a state for it; of the state, tensors may be changed (None leaves one out)."""
     model = model or _net()
@@ -273,6 +276,7 @@ def _starting(answer, model, state, left, taken="taken", kept="kept"):
         Case("the state has more names", *_pair("_orig_mod.", extra=torch.ones(2))),
         Case("the state in float16", *_other_dtype("module.", torch.float16), "dtype"),
         Case("a model with BatchNorm", *_fitting(_net()), []),
+        Case("BatchNorm's count is missing", *_fitting(**{_COUNT: None}), [_COUNT]),
         Case("an empty state", _Classifier(), {}, sorted(_Classifier().state_dict())),
         *(
             Case(f"`{prefix}` in front", *_none_of(prefix), "taken", "one prefix")

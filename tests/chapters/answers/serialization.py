@@ -117,8 +117,8 @@ def with_torchs_helper(model, state):
     bad = [k for k, v in state.items() if k not in own or own[k].shape != v.shape]
     for k in bad:
         del state[k]
-    missing, _ = model.load_state_dict(state, strict=False)
-    return sorted(missing)
+    model.load_state_dict(state, strict=False)
+    return sorted(set(own) - set(state))
 
 
 class SavesAllAttributes(ex.Trainer.reference):
