@@ -20,11 +20,15 @@ def main(argv: list[str]) -> int:
     Without a command it is ``lab``. What ``lab`` does not know goes to JupyterLab, and so does
     everything after ``--``.
     """
+    # Whatever stands behind ``explain`` is a message, also what looks like an option.
+    asks = argv[:1] == ["explain"] and argv[1:] not in (["-h"], ["--help"])
     names_a_command = argv and (not argv[0].startswith("-") or argv[0] in ("-h", "--help"))
     words = argv if names_a_command else ["lab", *argv]
     end = words.index("--") if "--" in words else len(words)
     parser = _parser()
-    options, unknown = parser.parse_known_args(words[:end])
+    options, unknown = parser.parse_known_args(words[:1] if asks else words[:end])
+    if asks:
+        options.message, end = argv[1:], len(words)
     options.for_jupyter = unknown + words[end + 1 :]
     if options.for_jupyter and options.run is not _lab:
         parser.error(f"unrecognized arguments: {' '.join(options.for_jupyter)}")
@@ -149,6 +153,8 @@ def _explain(options: argparse.Namespace) -> int:
 
     if not options.message and sys.stdin.isatty():
         print("Paste the message, then end with Ctrl-D (on Windows Ctrl-Z and Enter).")
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")  # a log may hold anything
     text = " ".join(options.message) or sys.stdin.read()
     if not text.strip():
         raise CourseError("there is no message to explain: give one, or paste a traceback")
@@ -159,8 +165,9 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _exam(options: argparse.Namespace) -> int:
     if (options.program is None) == (options.start is None):
-        raise CourseError("give a program to examine, or --start and a folder")
-    if options.start:
+        where = " (before --only, which takes all words behind it)" if options.only else ""
+        raise CourseError(f"give a program to examine{where}, or --start and a folder")
+    if options.start is not None:
         from chapters.project.start import start
 
         print(f"{start(options.start)} is yours to write; brief.md beside it says what it must do.")

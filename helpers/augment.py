@@ -107,8 +107,8 @@ def augmix(
     Dirichlet(1, …, 1), and the average with the image by a weight from Beta(1, 1). Images are in
     [0, 1], with one or three channels; normalise afterwards. Source: Hendrycks et
     al., 2020 (arXiv 1912.02781), the pseudocode, and the authors' code for the levels. Raises
-    ``ValueError`` for images that are not a batch of floats in [0, 1], a severity not in 1 to 10,
-    or a ``width`` or ``depth`` below 1.
+    ``ValueError`` for images that are not a batch of floats in [0, 1], or that need a gradient, a
+    severity not in 1 to 10, or a ``width`` or ``depth`` below 1.
     """
     _check_augmix(images, severity, width, depth)
     n, rows = len(images), width * len(images)
@@ -153,10 +153,12 @@ def js_divergence(*logits: Given) -> Float[Tensor, ""]:
             f"logits must all have one shape (n, classes), got {[tuple(x.shape) for x in logits]}: "
             "for a class at each pixel use logits.movedim(1, -1).flatten(0, -2)"
         )
-    log_p = torch.stack([one.log_softmax(dim=1) for one in logits])
+    # Half precision would be too coarse for the small difference of large numbers.
+    precise = torch.promote_types(logits[0].dtype, torch.float32)
+    log_p = torch.stack([one.log_softmax(dim=1, dtype=precise) for one in logits])
     log_p = log_p.clamp_min(torch.finfo(log_p.dtype).min)  # not -inf, which times 0 is nan
     log_m = log_p.logsumexp(dim=0) - math.log(len(logits))
-    return (log_p.exp() * (log_p - log_m)).sum(dim=-1).mean()
+    return (log_p.exp() * (log_p - log_m)).sum(dim=-1).mean().to(logits[0].dtype)
 
 
 # What they are made of ----------------------------------------------------------------------------
@@ -225,7 +227,7 @@ def half_sides(shares: Float[Tensor, " n"], height: int, width: int) -> Int[Tens
 
     A box has the image's proportions; halves are rounded down.
     """
-    half = torch.tensor([height / 2, width / 2], device=shares.device)
+    half = torch.tensor([height / 2, width / 2], dtype=shares.dtype, device=shares.device)
     return ((1 - shares).sqrt()[:, None] * half).long()
 
 
@@ -257,8 +259,9 @@ def operate(
 
     Images are in [0, 1]. ``strength``, from 0 to 1, says how far, and ``sign``, -1 or 1, which way.
     Agrees with torchvision's ``v2.AugMix`` on float images, up to rounding, where the strength is a
-    ninth of the level there.
+    ninth of the level there. Raises ``ValueError`` for images that need a gradient.
     """
+    _check_no_gradient(images)
     starts = torch.arange(len(images), device=operation.device)
     return _operated(images, starts, operation[None], strength[None], sign[None])
 
@@ -312,9 +315,10 @@ def _maps(
     operations: Int[Tensor, "*n"], strengths: Float[Tensor, "*n"], height: int, width: int
 ) -> Float[Tensor, "*n 2 3"]:
     """Where in [-1, 1]² an output pixel of each image comes from, as ``F.affine_grid`` takes it."""
-    strongest = torch.tensor([0.3, 0.3, width / 3, height / 3, math.radians(30)])  # of GEOMETRIC
+    strongest = [0.3, 0.3, width / 3, height / 3, math.radians(30)]  # of GEOMETRIC
+    strongest = torch.tensor(strongest, dtype=strengths.dtype, device=strengths.device)
     chosen = operations[..., None] == torch.arange(len(GEOMETRIC), device=operations.device)
-    amounts = chosen * (strongest.to(strengths) * strengths[..., None])
+    amounts = chosen * (strongest * strengths[..., None])
     shear_x, shear_y, move_x, move_y, angle = amounts.unbind(dim=-1)
     move_x, move_y = move_x.trunc(), move_y.trunc()
     cos, sin, tall = angle.cos(), angle.sin(), height / width
@@ -357,14 +361,14 @@ def _change_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> N
 def _equalized(images: Images) -> Images:
     """``v2.functional.equalize``, whose integer divisions take half its time, with floats."""
     tones = images.float().mul(255.999).int().long().flatten(2)  # faster than long() alone
-    ones = torch.ones(tones.shape, device=images.device)
+    ones = torch.ones(tones.shape, dtype=torch.float32, device=images.device)
     pixels = ones.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, ones)
     darker = pixels.cumsum(dim=2) - pixels
     # A step towards white for as many pixels; the brightest tone's do not count.
     brightest = tones.amax(dim=2, keepdim=True)
     step = (darker.gather(2, brightest) / 255).floor_()
     new = ((darker + (step / 2).floor_()) / step).floor_().clamp_max_(255)
-    same = torch.arange(256.0, device=images.device)
+    same = torch.arange(256, dtype=torch.float32, device=images.device)
     return new.where(step > 0, same).div_(255).to(images).gather(2, tones).view_as(images)
 
 
@@ -389,6 +393,14 @@ def _draw(*shape: int, generator: Generator | None) -> Float[Tensor, "..."]:
 
 def _integers(low: int, high: int, n: int, generator: Generator | None) -> Int[Tensor, " n"]:
     return torch.randint(low, high, (n,), generator=generator, device=_device(generator))
+
+
+def _check_no_gradient(images: Tensor) -> None:
+    if images.requires_grad and torch.is_grad_enabled():
+        raise ValueError(
+            "images must not need a gradient, since they are changed in place: give "
+            "images.detach(), or call this under torch.no_grad()"
+        )
 
 
 def _check_images(images: Tensor) -> None:
@@ -435,6 +447,7 @@ def _check_targets(targets: Tensor) -> None:
 
 def _check_augmix(images: Tensor, severity: int, width: int, depth: int | None) -> None:
     _check_batch(images)
+    _check_no_gradient(images)
     if not 1 <= severity <= LEVELS:
         raise ValueError(f"severity must be in 1 to {LEVELS}, got {severity}")
     for name, value in (("width", width), ("depth", depth)):

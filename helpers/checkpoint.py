@@ -147,10 +147,16 @@ def read(path: str | os.PathLike[str], *, map_location: Any = "cpu") -> dict:
     with open(Path(path).expanduser(), "rb") as file:
         damage = _damage(file)
         if damage:
+            # zipfile hides an error of the system: here it is raised, and what is read now counts.
+            file.seek(0)
+            while file.read(1 << 20):
+                pass
+            damage = _damage(file)
+        if damage:
             raise DamagedError(f"{path} ({file.seek(0, 2)} bytes) is damaged: {damage}")
         file.seek(0)
         try:
-            state = torch.load(file, map_location=map_location, weights_only=True)
+            state = torch.load(file, map_location=map_location, weights_only=True, mmap=False)
         except pickle.UnpicklingError as error:
             reason = _first_line(str(error).partition("WeightsUnpickler error: ")[2] or error)
             raise pickle.UnpicklingError(
@@ -204,7 +210,8 @@ class Checkpoints:
         path = self.folder / _file_name(step, None if score is None else float(score))
         save(path, **parts, step=step)
         for old in set(self.all()[: -self.keep]) - {self.best()}:
-            old.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody may be reading it; the next save tries
+                old.unlink()
         return path
 
     def load(self, *, map_location: Any = "cpu", **parts: Any) -> dict | None:
@@ -279,7 +286,8 @@ class ShuffledBatches:
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        batches = torch.randperm(self.n, generator=generator).split(self.batch_size)
+        order = torch.randperm(self.n, generator=generator, device="cpu")
+        batches = order.split(self.batch_size)
         while self.batch < len(batches):
             self.batch += 1
             yield batches[self.batch - 1].tolist()
@@ -321,11 +329,13 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     """Put all global generators where ``random_state`` found them.
 
     If this machine has fewer accelerators than the one that saved, the other states are not used.
-    If it has more, the generators of the others stay as they are.
+    If it has more, the generators of the others stay as they are, and so do those of another kind
+    of accelerator.
     """
     torch.set_rng_state(state["torch"].cpu())
     for (module, i), saved in zip(_accelerators(), state["accelerators"], strict=False):
-        module.set_rng_state(saved.cpu(), i)
+        if saved.shape == module.get_rng_state(i).shape:
+            module.set_rng_state(saved.cpu(), i)
     np.random.set_state(state["numpy"])
     random.setstate(state["python"])
 
@@ -410,7 +420,7 @@ def _remove_left_over(unfinished: Path) -> None:
     """Remove a file that no process writes any more."""
     with contextlib.suppress(OSError), contextlib.ExitStack() as until_removed:
         if fcntl is not None:  # without it, an open file can't be removed
-            file = until_removed.enter_context(open(unfinished, "rb"))
+            file = until_removed.enter_context(open(unfinished, "r+b"))  # or NFS gives no lock
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         unfinished.unlink()
 
@@ -444,12 +454,17 @@ def _why_not_written(error: BaseException, state: Mapping[str, Any]) -> str:
     return _first_line(error)
 
 
+_PLAIN = (bool, int, float, str)  # what torch.load always takes
+
+
 def _leaves(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """What stands in nested dicts, lists and tuples, keys too, and where."""
+    """What stands in nested dicts, lists and tuples, keys too, and where; not in plain lists."""
     places = deque([("", state)])
     while places:
         where, value = places.popleft()
         if type(value) in (list, tuple):
+            if all(type(one) in _PLAIN for one in value):  # such as a log of 100,000 numbers
+                continue
             value = dict(enumerate(value))
         if type(value) in (dict, OrderedDict):
             for key, inside in value.items():
@@ -461,7 +476,7 @@ def _leaves(state: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _survives(leaf: Any) -> bool:
     """Whether a value can be saved and, by default, loaded."""
-    if type(leaf) in (Tensor, bool, int, float, str):
+    if type(leaf) in (Tensor, *_PLAIN):
         return True
     buffer = io.BytesIO()
     try:
@@ -520,7 +535,7 @@ def _restore(parts: Mapping[str, tuple[Any, Any]], path: Any) -> None:
 
 def _give(part: Any, state: Any) -> None:
     """Give a part its state; raises also where torch would take it and go wrong later."""
-    if isinstance(part, LRScheduler) and _names(state) != _names(part.state_dict()):
+    if isinstance(part, LRScheduler) and not _is_its_kind(state, part):
         raise ValueError(
             f"its state has {', '.join(part.state_dict())}; the saved one has "
             f"{', '.join(state) or 'nothing'}: another kind of scheduler has saved it"
@@ -537,8 +552,32 @@ def _give(part: Any, state: Any) -> None:
 def _put(part: Any, state: Any) -> None:
     if isinstance(part, torch.Generator):
         part.set_state(state.cpu())
-    else:
-        part.load_state_dict(state)
+        return
+    part.load_state_dict(state)
+    if isinstance(part, Optimizer):
+        _keep_dtypes(part, state)
+
+
+def _keep_dtypes(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Undo torch's cast of all memory to the parameter's dtype, but for what is like it."""
+    ours = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    theirs = [number for group in state["param_groups"] for number in group["params"]]
+    for parameter, number in zip(ours, theirs, strict=True):
+        for name, saved in state["state"].get(number, {}).items():
+            if isinstance(saved, Tensor) and name not in {"step", *_LIKE_THE_PARAMETER}:
+                memory = optimizer.state[parameter]
+                memory[name] = saved.to(memory[name].device)
+
+
+def _is_its_kind(state: Any, scheduler: LRScheduler) -> bool:
+    theirs, ours = _names(state), _names(scheduler.state_dict())
+    if _is_torchs(scheduler):
+        return theirs == ours
+    return theirs[0] >= ours[0]  # one of your own may get attributes on its way
+
+
+def _is_torchs(part: Any) -> bool:
+    return f"{type(part).__module__}.".startswith("torch.optim.")
 
 
 def _names(state: Any) -> tuple[set[str], list]:
@@ -550,6 +589,10 @@ def _names(state: Any) -> tuple[set[str], list]:
     return {name for name in state if not name.startswith("_")}, inside
 
 
+#: what the classes of torch.optim that torch confuses with each other need in their memory
+_NEEDED = {"Adamax": "exp_inf"} | dict.fromkeys(
+    ("Adam", "AdamW", "NAdam", "RAdam", "SparseAdam"), "exp_avg_sq"
+)
 #: the parts of an optimizer's memory that it combines with the gradient, element by element
 _LIKE_THE_PARAMETER = {
     *("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf"),
@@ -569,9 +612,22 @@ def _check_optimizer(optimizer: Optimizer, options: list[set[str]]) -> None:
                 f"the saved options lack {', '.join(missing)}: an optimizer of another kind has "
                 "saved them"
             )
+        decoupled = group.get("decoupled_weight_decay")
+        if decoupled != optimizer.defaults.get("decoupled_weight_decay"):
+            raise ValueError(
+                f"the saved options have decoupled_weight_decay={decoupled}: an optimizer of "
+                "another kind has saved them, such as AdamW for Adam"
+            )
+    if not _is_torchs(optimizer):
+        return
+    needed = _NEEDED.get(type(optimizer).__name__)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for position, parameter in enumerate(parameters):
         memory = optimizer.state.get(parameter, {})
+        if memory and needed and needed not in memory:
+            raise ValueError(
+                f"the saved memory has no {needed}: an optimizer of another kind has saved it"
+            )
         for name in sorted(_LIKE_THE_PARAMETER & memory.keys()):
             shape = getattr(memory[name], "shape", parameter.shape)
             if shape != parameter.shape:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
@@ -31,7 +32,8 @@ def digits(held_out: float = 0.25, seed: int = 0) -> Split:
     Inputs are ``Float[Tensor, "n 1 8 8"]`` in [0, 1], 0 the background; targets are the classes 0
     to 9, ``Int[Tensor, "n"]``, int64. Of the fraction ``held_out``, one half is for validation and
     one for the test. ``seed`` decides which rows these are and the order of all; each class has the
-    same share of all parts. Raises ``ValueError`` unless ``held_out`` is between 0 and 1.
+    same share of all parts. Raises ``ValueError`` unless ``held_out`` is between 0 and 1 and leaves
+    each part enough rows.
     """
     source = _digits_file()
     images = torch.from_numpy(source.images).float().div(16).unsqueeze(1)
@@ -46,7 +48,7 @@ def diabetes(held_out: float = 0.25, seed: int = 0) -> Split:
     values), ``Float[Tensor, "n 10"]``. The target is the progression of the disease one year later,
     ``Float[Tensor, "n 1"]``. Every column is standardised with the mean and the standard deviation
     of the training rows, so its unit is one training standard deviation. ``held_out`` and ``seed``
-    as for ``digits``. Raises ``ValueError`` unless ``held_out`` is between 0 and 1.
+    as for ``digits``, and with the same ``ValueError``.
     """
     from sklearn.datasets import load_diabetes
 
@@ -75,7 +77,7 @@ def image_data(source: str | None = None) -> Split:
             "or in TUTORIAL_DATA"
         )
     split = digits() if name == "digits" else _from_torchvision(name)
-    shape = "×".join(map(str, split.x_train.shape[1:]))
+    shape = "x".join(map(str, split.x_train.shape[1:]))
     print(
         f"{name}: {len(split.x_train)} training, {len(split.x_val)} validation and "
         f"{len(split.x_test)} test images, {shape}"
@@ -115,8 +117,8 @@ def _download(name: str, dataset: Callable[..., Any], home: Path) -> None:
             dataset(partial, train=True, download=True)
         except Exception as error:
             raise ConnectionError(
-                f"the download of {name!r} failed ({type(error).__name__}: {error}). Try again "
-                "when the network is there; image_data('digits') needs none"
+                f"the download of {name!r} to {home.parent} failed ({type(error).__name__}: "
+                f"{error}). Try again when this is put right; image_data('digits') needs none"
             ) from error
         try:
             partial.rename(home)
@@ -127,9 +129,10 @@ def _download(name: str, dataset: Callable[..., Any], home: Path) -> None:
 
 def _as_tensors(dataset: Any) -> tuple[Float[Tensor, "n c h w"], Int[Tensor, " n"]]:
     """A torchvision data set of uint8 images, (n, h, w) or (n, h, w, c), as inputs and targets."""
-    images = torch.as_tensor(dataset.data)
+    images = torch.as_tensor(dataset.data, device="cpu")
     images = images.unsqueeze(1) if images.ndim == 3 else images.movedim(-1, 1)
-    return images.float().div(255).contiguous(), torch.as_tensor(dataset.targets).long()
+    classes = torch.as_tensor(dataset.targets, device="cpu").long()
+    return images.float().div(255).contiguous(), classes
 
 
 @functools.cache  # to parse the text takes longer than most of what is done with a split
@@ -152,8 +155,15 @@ def _parts(
         by = target[rows] if stratified else None
         return train_test_split(rows, test_size=size, random_state=seed, stratify=by)
 
-    train, rest = divided(torch.arange(len(target)).numpy(), held_out)
-    return tuple(torch.from_numpy(rows) for rows in (train, *divided(rest, 0.5)))
+    try:
+        train, rest = divided(np.arange(len(target)), held_out)
+        parts = train, *divided(rest, 0.5)
+    except ValueError as error:
+        raise ValueError(
+            f"held_out={held_out} leaves a part with too few of {len(target)} rows: take one "
+            "nearer to 0.5"
+        ) from error
+    return tuple(map(torch.from_numpy, parts))
 
 
 def _split(x: Tensor, y: Tensor, parts: tuple[Tensor, Tensor, Tensor]) -> Split:
@@ -164,5 +174,10 @@ def _standardised(
     values: Float[Tensor, "n columns"], train: Int[Tensor, " train"]
 ) -> Float[Tensor, "n columns"]:
     """Float32 columns in units of the training rows' standard deviation, around their mean."""
+    if (values[train] == values[train[0]]).all(dim=0).any():
+        raise ValueError(
+            f"a column is the same in all {len(train)} training rows, so it can't be standardised: "
+            "lower held_out"
+        )
     std, mean = torch.std_mean(values[train], dim=0)
     return ((values - mean) / std).float()

@@ -55,9 +55,9 @@ def show_traceback(
 def expect_warning(kind: type[Warning], match: str, *, since: str | None = None) -> Iterator[None]:
     """Require that the block emits a warning ``kind`` with ``match`` in it, and show it short.
 
-    It is seen on every run, also where Python or torch would warn only once. Other warnings, and
-    errors, take their usual way. Raises ``ExpectationError`` if no such warning comes. ``since`` as
-    for ``expect_error``.
+    It is seen on every run, also where Python's filters or torch's C++ would warn only once. Other
+    warnings, and errors, take their usual way. Raises ``ExpectationError`` if no such warning
+    comes. ``since`` as for ``expect_error``.
     """
     claim = _Claim(kind, match, since)
     if not claim.applies():
@@ -77,10 +77,13 @@ def expect_warning(kind: type[Warning], match: str, *, since: str | None = None)
     with warnings.catch_warnings(), _torch_warns_always():
         # The filters in force decide about other warnings; (?-i: because a filter ignores case.
         warnings.filterwarnings("always", f"(?s:.*)(?-i:{re.escape(match)})", kind)
-        warnings.showwarning = show  # catch_warnings puts the former one back
-        yield
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            warnings.showwarning = show_other  # some Pythons' catch_warnings leaves it as it is
     if not seen:
-        raise claim.failed("no such warning came")
+        raise claim.failed("no such warning came (if it comes once a process, restart the kernel)")
     _print_short(seen[0], match)
 
 

@@ -141,9 +141,9 @@ def _found(text: str) -> tuple[Entry | None, str]:
     said, whole = normalised(message), normalised(traceback)
     fits = [
         (size, e.type == type_name, e, wording)
-        for e, wording, part, pattern, size in _patterns()
+        for e, wording, part, patterns, size in _patterns()
         # the part first, which is a hundred times faster
-        if part in whole and pattern.search(whole if ERROR_NAME.search(pattern.pattern) else said)
+        if part in whole and _stand(patterns, whole if _names_an_error(patterns) else said)
     ]
     if known := [fit for fit in fits if not fit[2].general]:
         return max(known, key=lambda fit: fit[:2])[2:]
@@ -165,27 +165,41 @@ def _wordings() -> list[tuple[Entry, str, str]]:
     return [(it, w, normalised(w).rstrip(" .!:")) for it, w in said]
 
 
+def _stand(patterns: Sequence[re.Pattern[str]], text: str) -> bool:
+    """Whether the text holds one after the other."""
+    at = 0
+    for pattern in patterns:
+        found = pattern.search(text, at)
+        if found is None:
+            return False
+        at = found.end()
+    return True
+
+
+def _names_an_error(patterns: Sequence[re.Pattern[str]]) -> bool:
+    return any(ERROR_NAME.search(pattern.pattern) for pattern in patterns)
+
+
 @cache
-def _patterns() -> list[tuple[Entry, str, str, re.Pattern[str], int]]:
-    """Each wording with its longest part without a gap, its pattern, and its length."""
+def _patterns() -> list[tuple[Entry, str, str, Sequence[re.Pattern[str]], int]]:
+    """Each wording with its longest part without a gap, its patterns, and its length.
+
+    The gaps of a general wording have any length, so each of its parts is a pattern.
+    """
     made = []
     for it, wording, plain in _wordings():
         part = max(re.split(" *… *", plain), key=len)
         literal = re.escape(re.sub(" *… *", "…", plain).lstrip("…"))
-        pattern = re.compile(_start(plain, it.general) + _gaps(literal, it.general))
-        made.append((it, wording, part, pattern, len(literal.rstrip("…"))))
+        end = "" if plain.endswith("…") else r"(?!\w)"  # without a gap there, a word ends
+        literal = literal.rstrip("…")
+        if it.general:
+            parts = literal.split("…")
+        else:
+            start = r"(?<![a-z_])" if plain[0].isalnum() else ""  # nor does it begin within one
+            parts = [start + literal.replace("…", ".{0,300}?")]
+        parts[-1] += end
+        made.append((it, wording, part, [*map(re.compile, parts)], len(literal)))
     return made
-
-
-def _start(wording: str, is_general: bool) -> str:
-    """A wording without a gap at its start begins where a word does; "Error:" is any error's."""
-    return "" if is_general or not wording[0].isalnum() else r"(?<![a-z_])"
-
-
-def _gaps(wording: str, are_long: bool) -> str:
-    """A wording as a regular expression: without a gap at its end, it ends where a word does."""
-    end = "" if wording.endswith("…") else r"(?!\w)"
-    return wording.rstrip("…").replace("…", ".*?" if are_long else ".{0,300}?") + end
 
 
 def _is_cut_off(said: str, wording: str) -> bool:

@@ -24,11 +24,15 @@ def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
     ``controls`` are what ``ipywidgets.interact`` takes: ``(low, high, step)`` for a slider, a list
     for a menu, a widget for anything else. They begin at the defaults of ``draw``, where it has
     any. ``alt`` is the figure's alternative text. An error in ``draw`` is shown below the controls.
+    Raises ``ValueError`` for a control that ``draw`` has no parameter for.
     """
     from IPython import get_ipython
     from IPython.display import clear_output, display
     from ipywidgets import HTML, interactive
 
+    names = list(inspect.signature(draw).parameters)
+    if unknown := [name for name in controls if name not in names]:
+        raise ValueError(f"no parameter of draw for {', '.join(unknown)}: it has {names}")
     first, errors = [], []
     # Not in the output widget that interactive has: nbclient, which runs notebooks for nbconvert
     # and papermill, plays the front end of such a widget and then may miss the end of the cell.
@@ -38,13 +42,16 @@ def explore(draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
         if errors:
             errors.clear()
             clear_output()
+        open_before = {*plt.get_fignums()}
         try:
             figure = draw(**values)
+            data, metadata = plots.bundle(figure, alt)
+            plt.close(figure)
         except Exception as error:
             errors.append(error)
+            for number in {*plt.get_fignums()} - open_before:
+                plt.close(number)
             raise
-        data, metadata = plots.bundle(figure, alt)
-        plt.close(figure)
         picture.value = data["text/html"]
         if not first:
             first.append((data, metadata))

@@ -171,7 +171,7 @@ def _explained(work: Path) -> Iterator[None]:
 
 def _write(file: Path, content: bytes) -> None:
     """Replace a file as a whole: an error leaves the old one, or none, but never half of one."""
-    beside = file.with_name(f".{file.name}.new")
+    beside = file.with_name(f".{file.name}.{os.getpid()}.new")
     try:
         beside.write_bytes(content)
         beside.replace(file)

@@ -7,14 +7,13 @@ class from a notebook's cell is of the module ``__main__``, which in the worker 
 import pickle
 import sys
 from io import BytesIO
-from types import FunctionType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-MOST_SERVED = 200  # tensors of a data set that forkserver is given
+MOST_SERVED = 200  # tensors that a new process is given: each is an open file
 
 
 def workers(dataset: Any, n: int, *others: Any) -> dict[str, Any]:
@@ -27,13 +26,14 @@ def workers(dataset: Any, n: int, *others: Any) -> dict[str, Any]:
     ``others`` is what else goes to the workers: a ``collate_fn`` or ``worker_init_fn`` of your own.
     What a new process can import is loaded by new processes: safe in a process with threads, and a
     notebook's kernel has threads. On Linux that is ``forkserver``, whose server imports torch at
-    the first use, so that later workers start quickly; elsewhere, and for a data set of many
-    tensors, ``spawn``, where each worker does.
-    What only a copy of this process has, such as a class from a cell, needs ``fork``: done on
-    Linux, where it works as a rule although Python 3.12 and later warn (``DeprecationWarning``)
-    that a lock held by another thread stays locked in the copy. On other systems forking is unsafe
-    or missing. Nor is a data set forked that holds what can't be pickled, such as an open file,
-    whose position the copies would share. Then one printed line says why the main process loads.
+    the first use, so that later workers start quickly; elsewhere ``spawn``, where each worker does.
+    A script needs ``if __name__ == "__main__":`` then.
+    What only a copy of this process has, such as a class from a cell, needs ``fork``, and so does a
+    data set of many tensors: done on Linux, where it works as a rule although Python 3.12 and later
+    warn (``DeprecationWarning``) that a lock held by another thread stays locked in the copy. On
+    other systems forking is unsafe or missing. Nor is a data set forked that holds what can't be
+    pickled, such as an open file, whose position the copies would share, or a ``np.memmap``, which
+    would be copied whole. Then one printed line says why the main process loads.
     Workers are kept between epochs, with the data set as it was: later changes of it do not reach
     them. Each gives all of an ``IterableDataset`` whose ``__iter__`` takes no share by
     ``get_worker_info()``. Raises ``ValueError`` for negative ``n``.
@@ -63,10 +63,11 @@ def _start_method(dataset: Any, platform: str, *others: Any) -> tuple[str | None
             "loads it. Open files and the like in the first __getitem__, not in __init__."
         )
     if not scout.only_here:
-        # Forked from a server or not, system libraries of macOS may fail in the copy. The server
-        # takes no more than 256 open files at once, and each tensor is one.
-        served = platform == "linux" and len(scout.memories) <= MOST_SERVED
-        return ("forkserver" if served else "spawn"), ""
+        # Forked from a server or not, system libraries of macOS may fail in the copy.
+        if platform != "linux":
+            return "spawn", ""
+        if len(scout.memories) <= MOST_SERVED:
+            return "forkserver", ""
     if platform == "linux":
         return "fork", ""
     return None, (
@@ -87,17 +88,20 @@ class _Scout(pickle.Pickler):
         self.only_here = ""
 
     def reducer_override(self, part: Any) -> Any:
-        if isinstance(part, Tensor):
+        if isinstance(part, Tensor) and part.layout is torch.strided:
             self.memories.add(part.untyped_storage().data_ptr())
+        if isinstance(part, np.memmap):
+            raise TypeError("a memmap would be copied whole to each worker")
         if isinstance(part, Tensor | np.ndarray):
-            return list, ()
-        if isinstance(part, type | FunctionType) and _of_this_process(part):
+            holds_objects = isinstance(part, np.ndarray) and part.dtype.hasobject
+            return list, ([type(part), *(part.ravel() if holds_objects else ())],)
+        if hasattr(part, "__qualname__") and callable(part) and _of_this_process(part):
             self.only_here = f"{part.__qualname__} is defined in {part.__module__}"
             return list, ()
         return NotImplemented
 
 
-def _of_this_process(part: type | FunctionType) -> bool:
+def _of_this_process(part: Any) -> bool:
     # A script's main module has a file, from which a new process runs it again.
     of_a_cell = part.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
     return of_a_cell or "<" in part.__qualname__  # <lambda>, or within a function: <locals>

@@ -87,7 +87,7 @@ class CosineHead(nn.Module):
         self.margin = margin
         self.weight = nn.Parameter(torch.empty(classes, features))
         nn.init.xavier_uniform_(self.weight)
-        self.register_load_state_dict_post_hook(_forgive_missing_settings)
+        self.register_load_state_dict_pre_hook(_keep_missing_settings)
 
     @property
     def margin(self) -> float:
@@ -166,7 +166,7 @@ class L2Softmax(nn.Linear):
     def __init__(self, features: int, classes: int, scale: float = 20.0):
         super().__init__(features, classes)
         self.scale = _checked_scale(scale)
-        self.register_load_state_dict_post_hook(_forgive_missing_settings)
+        self.register_load_state_dict_pre_hook(_keep_missing_settings)
 
     def forward(
         self, features: Float[Tensor, "n features"], labels: Int[Tensor, " n"] | None = None
@@ -307,7 +307,7 @@ def equal_error_rate(scores: Shaped[Tensor, "..."], same: Shaped[Tensor, "..."])
 
 def _without_autocast(device: torch.device) -> AbstractContextManager:
     # Not every accelerator has an autocast that could be turned off.
-    on = torch.is_autocast_enabled(device.type)
+    on = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if on else nullcontext()
 
 
@@ -341,15 +341,17 @@ def _checked_classes(
     return labels.long()
 
 
-def _forgive_missing_settings(module: nn.Module, keys: Any) -> None:
+def _keep_missing_settings(
+    module: nn.Module, state: dict[str, Any], prefix: str, *others: Any
+) -> None:
     # A state of weights alone, such as another library's, leaves scale and margin as they are.
-    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith("_extra_state")]
+    state.setdefault(f"{prefix}_extra_state", module.get_extra_state())
 
 
 def _packed(*settings: float) -> Tensor:
     # safetensors and averages of state dicts take nothing but tensors, averages leave integers
     # alone, and some accelerators have no float64.
-    return torch.tensor(settings, dtype=torch.float64).view(torch.uint8)
+    return torch.tensor(settings, dtype=torch.float64, device="cpu").view(torch.uint8)
 
 
 def _unpacked(state: Tensor) -> list[float]:

@@ -71,8 +71,7 @@ def show(figure: Figure, alt: str) -> None:
 
     Outside a notebook it is only closed. Raises ``ValueError`` if ``alt`` is empty.
     """
-    if not alt.strip():
-        raise ValueError("alt is empty: say in a sentence what the figure shows")
+    _check(alt)
     ipython = sys.modules.get("IPython")
     if ipython is not None and ipython.get_ipython() is not None:
         data, metadata = bundle(figure, alt)
@@ -84,8 +83,9 @@ def bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict[str
     """The figure in every form that a front end may honour, and metadata on them.
 
     nbconvert reads the alternative text of an image from the output's metadata. JupyterLab does
-    not, but takes HTML before PNG.
+    not, but takes HTML before PNG. Raises ``ValueError`` if ``alt`` is empty.
     """
+    _check(alt)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     png = base64.b64encode(buffer.getvalue()).decode()
@@ -96,6 +96,11 @@ def bundle(figure: Figure, alt: str) -> tuple[dict[str, str], dict[str, dict[str
         "text/plain": alt,
     }
     return data, {"image/png": {"alt": alt}}
+
+
+def _check(alt: str) -> None:
+    if not alt.strip():
+        raise ValueError("alt is empty: say in a sentence what the figure shows")
 
 
 def images(
@@ -156,20 +161,27 @@ def curves(
     """
     if not series:
         raise ValueError("series is empty: give at least one name with its values")
+    heights = {plain(name): _numbers(values) for name, values in series.items()}
+    for name, ys in heights.items():
+        if not np.isfinite(ys).any():
+            raise ValueError(f"series {name!r} has no value that can be drawn")
     figure, axes = plt.subplots()
-    for name, values in series.items():
-        ys = _numbers(values)
-        xs = np.arange(1, len(ys) + 1) if x is None else _numbers(x)[: len(ys)]
-        places = alone(ys)
-        # Without such places no marker: a legend would show it.
-        axes.plot(xs, ys, label=plain(name), marker="o" if places else "", markevery=places)
-    axes.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale=yscale)
-    if x is None:
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    if len(series) > MOST_LABELS:
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
-    else:
-        label_ends(axes)
+    try:
+        for name, ys in heights.items():
+            xs = np.arange(1, len(ys) + 1) if x is None else _numbers(x)[: len(ys)]
+            places = alone(ys)
+            # Without such places no marker: a legend would show it.
+            axes.plot(xs, ys, label=name, marker="o" if places else "", markevery=places)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel, yscale=yscale)
+        if x is None:
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(series) > MOST_LABELS:
+            axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=3)
+        else:
+            label_ends(axes)
+    except BaseException:
+        plt.close(figure)  # a notebook would show it, half drawn, below the error
+        raise
     return figure, axes
 
 
@@ -180,7 +192,7 @@ def plain(name: str) -> str:
 
 def alone(values: Sequence[float] | np.ndarray) -> list[int]:
     """The places of finite values without a finite neighbour, which a line does not show."""
-    finite = np.isfinite(np.pad(values, 1, constant_values=np.nan))
+    finite = np.pad(np.isfinite(values), 1)
     return np.flatnonzero(finite[1:-1] & ~finite[:-2] & ~finite[2:]).tolist()
 
 
@@ -220,7 +232,7 @@ def _last_visible_point(axes: Axes, line: Line2D) -> tuple[float, float]:
     """The last point that is finite and, on a logarithmic scale, positive."""
     points = line.get_xydata()
     _, heights = axes.transAxes.inverted().transform(axes.transData.transform(points)).T
-    visible = np.flatnonzero((heights >= 0) & (heights <= 1))
+    visible = np.flatnonzero((heights > -1e-6) & (heights < 1 + 1e-6))  # the transforms round
     if len(visible) == 0:
         raise ValueError(f"series {line.get_label()!r} has no value that can be drawn")
     return tuple(points[visible[-1]])
@@ -231,6 +243,8 @@ def spread(positions: Sequence[float], gap: float, lowest: float = -math.inf) ->
 
     The sum of the squared moves is the least possible, so what is far enough apart stays.
     """
+    if len(positions) == 0:
+        return []
     # Less its rank times the gap, a position may meet the next one but not cross it. That is an
     # isotonic regression, which pooling adjacent violators solves; a bound on it is a clip.
     order = np.argsort(positions, kind="stable")

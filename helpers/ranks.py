@@ -138,7 +138,8 @@ def torchrun(
     with _group(program, ranks, seconds) as group:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--local-addr=127.0.0.1", f"--nproc-per-node={ranks}"]
-        command += [f"--max-restarts={restarts}", "--monitor-interval=0.1", __file__]
+        command += [f"--max-restarts={restarts}", "--monitor-interval=0.1"]
+        command += [f"--log-dir={group.folder}", __file__]
         with (group.folder / "agent.txt").open("wb") as file:
             agent = subprocess.Popen(
                 [*command, json.dumps(group.facts), *map(str, arguments)],
@@ -233,7 +234,8 @@ class _Group:
             if code < 0:
                 how = f"was ended by signal {-code} ({signal.Signals(-code).name})"
             return {"ended": how, "time": 0, "echo": code == -signal.SIGTERM}
-        name = re.escape(str(self.program))
+        # faulthandler writes nothing but ASCII
+        name = re.escape(str(self.program).encode("ascii", "backslashreplace").decode())
         if place := re.search(rf'File "{name}", line (\d+)', self.text(rank, "asked")):
             line = self.program.read_text("utf-8").splitlines()[int(place[1]) - 1].strip()
             return {"ended": f"waited at line {place[1]}: `{line}`"}
@@ -277,7 +279,9 @@ def _group(
             yield group
         finally:
             if not quiet:
-                print(group.printed(), end="")
+                known = getattr(sys.stdout, "encoding", None) or "utf-8"
+                printed = group.printed().encode(known, "backslashreplace").decode(known)
+                print(printed, end="")
 
 
 @contextlib.contextmanager
@@ -351,7 +355,7 @@ def _codes_in(report: str) -> dict[int, int]:
 
 def _kill(pid: int) -> None:
     """End a process that leads its own group, and what it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
+    with contextlib.suppress(OSError):  # Windows has another one for a process that has ended
         if pid and hasattr(os, "killpg"):
             os.killpg(pid, signal.SIGKILL)
         elif pid:
@@ -368,10 +372,10 @@ def _be_a_rank(
     os.environ.update(environment)
     if hasattr(os, "setsid"):
         os.setsid()
-    _tell(facts, call, pickle.loads(sent))
+    _tell(facts, call, sent)
 
 
-def _tell(facts: Mapping[str, Any], call: str | None, arguments: tuple) -> None:
+def _tell(facts: Mapping[str, Any], call: str | None, sent: bytes) -> None:
     """Run the program and write how it ends; ends this process."""
     own = Path(facts["folder"], os.environ["RANK"])
     own.with_suffix(".ended").unlink(missing_ok=True)
@@ -379,17 +383,18 @@ def _tell(facts: Mapping[str, Any], call: str | None, arguments: tuple) -> None:
     printed = os.open(own.with_suffix(".printed"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number, stream in enumerate((sys.stdout, sys.stderr), 1):
         os.dup2(printed, number)
-        stream.reconfigure(line_buffering=True)
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     if hasattr(faulthandler, "register"):
         asked = own.with_suffix(".asked").open("w")
         faulthandler.register(signal.SIGUSR1, asked, all_threads=False)
     threading.Thread(target=_leave_with, args=[facts], daemon=True).start()
     torch.set_num_threads(1)
     os.chdir(facts["cwd"])
-    sys.argv = [facts["program"], *map(str, arguments)]
     sys.path[:0] = [str(Path(facts["program"]).parent)]
     state = {"ended": "returned"}
     try:
+        arguments = pickle.loads(sent)
+        sys.argv = [facts["program"], *map(str, arguments)]
         value = _value(facts["program"], call, arguments)
         if call:
             torch.save(value, own.with_suffix(".value"))
@@ -410,7 +415,7 @@ def _tell(facts: Mapping[str, Any], call: str | None, arguments: tuple) -> None:
 
 
 def _value(program: str, call: str | None, arguments: tuple) -> Any:
-    name = "program" if call else "__main__"
+    name = Path(program).stem if call else "__main__"  # by its name, workers import it
     spec = importlib.util.spec_from_file_location(name, program)
     module = importlib.util.module_from_spec(spec)
     module.__spec__ = None if name == "__main__" else spec  # as in a script
@@ -453,4 +458,5 @@ def _lives(pid: int) -> bool:
 
 
 if __name__ == "__main__":  # a rank of torchrun
-    _tell(json.loads(sys.argv[1]), None, tuple(sys.argv[2:]))
+    sys.path.remove(str(Path(__file__).parent))  # or helpers/data.py would be the module data
+    _tell(json.loads(sys.argv[1]), None, pickle.dumps(tuple(sys.argv[2:])))

@@ -41,9 +41,10 @@ def main() -> None:
 
 
 def _tie_to_kernel() -> None:
-    if hasattr(os, "setsid"):
+    if hasattr(os, "setsid") and os.getpgrp() != os.getpid():
         os.setsid()  # out of reach of the interrupts that go to the kernel's process group
     pids = Path(os.environ[PIDS])
+    pids.mkdir(mode=0o700, parents=True, exist_ok=True)  # may have been cleaned away
     (pids / str(os.getpid())).touch()
     threading.Thread(target=_leave_after_kernel, args=[pids], daemon=True).start()
 

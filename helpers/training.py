@@ -19,7 +19,7 @@ def step(
     """Take one gradient step on the batch ``(x, y)``; return its loss from before the step."""
     x, y = batch
     optimizer.zero_grad()
-    loss = loss_fn(model(x), y)
+    loss = _one_number(loss_fn(model(x), y))
     loss.backward()
     optimizer.step()
     return loss.detach()
@@ -52,14 +52,15 @@ def fit(
     for epoch in range(1, epochs + 1):
         losses, sizes = [], []
         for batch in _on_device_of(model, batches):
-            losses.append(torch.as_tensor(step(model, batch, loss_fn, optimizer)).detach())
-            sizes.append(len(batch[0]))
+            loss = step(model, batch, loss_fn, optimizer)
+            losses.append(_one_number(loss).detach().clone())  # a step may use its tensor again
+            sizes.append(len(batch[-1]))  # x may have the time first
         if not losses:
             raise ValueError(
                 f"batches gave no batch in epoch {epoch}: a generator can be read once; pass a "
                 "DataLoader or a list"
             )
-        history.append(_finite_mean(_stacked(losses), sizes, epoch))
+        history.append(_finite_mean(torch.stack(losses), sizes, epoch))
     return history
 
 
@@ -84,13 +85,13 @@ def evaluate(model: nn.Module, batches: Iterable[Any], loss_fn: LossFunction) ->
         for x, y in _on_device_of(model, batches):
             logits = model(x)
             _check_classes(logits, y)
-            losses.append(loss_fn(logits, y))
+            losses.append(_one_number(loss_fn(logits, y)))
             hits.append((logits.argmax(dim=1) == y).float().mean())
-            sizes.append(len(x))
+            sizes.append(len(y))
     if not sizes:
         raise ValueError("batches is empty: pass at least one batch (x, y) to evaluate on")
     return Evaluation(
-        _mean_per_sample(_stacked(losses), sizes), _mean_per_sample(_stacked(hits), sizes)
+        _mean_per_sample(torch.stack(losses), sizes), _mean_per_sample(torch.stack(hits), sizes)
     )
 
 
@@ -105,6 +106,7 @@ def _check_classes(logits: Tensor, y: Tensor) -> None:
             f"evaluate needs class numbers of shape ({len(logits)},), got {y.dtype} of shape "
             f"{tuple(y.shape)}: for shares of classes use argmax(dim=1), for a column squeeze(1)"
         )
+    y = y.long()  # a byte can't be compared with 256
     if ((y < 0) | (y >= logits.shape[1])).any():
         raise ValueError(
             f"evaluate needs classes from 0 to {logits.shape[1] - 1}, got {y.min()} to {y.max()}: "
@@ -126,6 +128,7 @@ def _on_device_of(model: nn.Module, batches: Iterable[Any]) -> Iterator[Batch]:
                 f"a batch must be a pair (x, y) of tensors, the loader gave a {got}: make pairs in "
                 "the data set or in collate_fn"
             )
+        torch.clear_autocast_cache()  # it holds the weights of the step before
         yield [tensor.to(device) for tensor in batch]
 
 
@@ -136,6 +139,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        model.train(modes[model])  # a module's own train may do more than to set the mode
         for module, mode in modes.items():
             module.training = mode
 
@@ -153,14 +157,16 @@ def _finite_mean(losses: Float[Tensor, " steps"], sizes: list[int], epoch: int) 
     return mean
 
 
-def _stacked(losses: list[Tensor]) -> Float[Tensor, " steps"]:
-    for loss in losses:
-        if loss.ndim:
-            raise ValueError(
-                f"a batch's loss must be one number, got a tensor of shape {tuple(loss.shape)}: "
-                "give loss_fn reduction='mean'"
-            )
-    return torch.stack(losses)
+def _one_number(loss: Any) -> Float[Tensor, ""]:
+    if loss is None:
+        raise ValueError("a batch's loss must be one number, got None: return it from your step")
+    loss = torch.as_tensor(loss)
+    if loss.ndim:
+        raise ValueError(
+            f"a batch's loss must be one number, got a tensor of shape {tuple(loss.shape)}: give "
+            "loss_fn reduction='mean'"
+        )
+    return loss
 
 
 def _mean_per_sample(means: Float[Tensor, " steps"], sizes: list[int]) -> float:

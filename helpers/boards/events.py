@@ -6,13 +6,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 LogDir = str | os.PathLike[str]
+MOST_KEPT = 64  # files whose events are kept
 
 
 def runs(logdir: LogDir) -> list[str]:
@@ -63,11 +63,15 @@ def _folders(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, list
     real = folder.resolve()
     if real in above:
         return
-    inside = list(folder.iterdir())
-    yield folder, [path.name for path in inside if not path.is_dir()]
-    for path in inside:
-        if path.is_dir():
-            yield from _folders(path, (*above, real))
+    try:
+        with os.scandir(folder) as inside:
+            is_folder = {entry.name: entry.is_dir() for entry in inside}
+    except OSError:  # of somebody else, or just removed
+        return
+    yield folder, [name for name, is_one in is_folder.items() if not is_one]
+    for name, is_one in is_folder.items():
+        if is_one:
+            yield from _folders(folder / name, (*above, real))
 
 
 def events(paths: list[Path], purge: bool) -> Iterator[Event]:
@@ -79,8 +83,7 @@ def events(paths: list[Path], purge: bool) -> Iterator[Event]:
     """
     logged = []
     for path in paths:
-        status = path.stat()
-        logged += _read(str(path.resolve()), status.st_size, status.st_mtime_ns)
+        logged += _read(path.resolve())
     if not purge:
         yield from logged
         return
@@ -99,7 +102,16 @@ def by_number(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"([0-9]+)", name)]
 
 
-@lru_cache(maxsize=64)
-def _read(path: str, size: int, changed: int) -> tuple[Event, ...]:
+_kept: dict[Path, tuple[tuple[int, int], tuple[Event, ...]]] = {}
+
+
+def _read(path: Path) -> tuple[Event, ...]:
     # The checksums cost a second for each few megabytes. Size and time tell an unchanged file.
-    return tuple(LegacyEventFileLoader(path).Load())
+    status = path.stat()
+    version = status.st_size, status.st_mtime_ns
+    if path not in _kept or _kept[path][0] != version:
+        _kept.pop(path, None)
+        while len(_kept) >= MOST_KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[path] = version, tuple(LegacyEventFileLoader(str(path)).Load())
+    return _kept[path][1]

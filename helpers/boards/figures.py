@@ -59,14 +59,17 @@ def draw_scalars(
     With ``smoothing``, the logged values stay as a faint line behind the smoothed one. A run
     without a finite value has no line, and is named below the axis.
     """
-    figure, axes = plt.subplots()
-    lineless = []
+    lines = []
     for run, points in groupby(reading.scalars(logdir, tag), key=lambda point: point.run):
         steps, values = zip(*((point.step, point.value) for point in points), strict=True)
+        lines.append((plots.plain(run), steps, values, smoothed(values, smoothing)))
+    figure, axes = plt.subplots()
+    lineless = []
+    for run, steps, values, smooth in lines:
         if not np.isfinite(values).any():
-            lineless.append(plots.plain(run))
+            lineless.append(run)
             continue
-        (line,) = axes.plot(steps, smoothed(values, smoothing), label=plots.plain(run), marker="o")
+        (line,) = axes.plot(steps, smooth, label=run, marker="o")
         line.set_markevery(plots.alone(values))
         if smoothing > 0:
             axes.plot(steps, values, "-", color=line.get_color(), alpha=0.3, lw=1, label="_logged")

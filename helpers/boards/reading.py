@@ -325,7 +325,9 @@ def _chart(chart: Any) -> list:
 
 def _embedding(run: str, folder: Path, info: EmbeddingInfo) -> Embedding:
     vectors = np.loadtxt(folder / info.tensor_path, np.float32, delimiter="\t", ndmin=2)
-    metadata = _columns(folder / info.metadata_path) if info.metadata_path else {}
+    metadata = {}
+    if info.metadata_path:
+        metadata = _columns(folder / info.metadata_path, len(vectors))
     sprite = None
     if info.HasField("sprite"):
         with Image.open(folder / info.sprite.image_path) as image:
@@ -333,7 +335,14 @@ def _embedding(run: str, folder: Path, info: EmbeddingInfo) -> Embedding:
     return Embedding(run, info.tensor_name, vectors, metadata, sprite)
 
 
-def _columns(path: Path) -> dict[str, list[str]]:
-    rows = [line.split("\t") for line in path.read_text("utf-8").removesuffix("\n").split("\n")]
-    header = ["label"] if len(rows[0]) == 1 else rows.pop(0)
+def _columns(path: Path, n: int) -> dict[str, list[str]]:
+    """The labels of ``n`` vectors. torch writes a row of names above them if it was given names."""
+    text = path.read_bytes().decode().removesuffix("\n")
+    rows = [line.split("\t") for line in text.split("\n")]
+    header = rows.pop(0) if len(rows) == n + 1 else ["label"]
+    if len(rows) != n or any(len(row) != len(header) for row in rows):
+        raise ValueError(
+            f"{path} does not hold {n} labels, a line each: a label with a line end or a tab in it "
+            "was logged; replace them before add_embedding"
+        )
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}

@@ -47,7 +47,8 @@ def prepare() -> None:
     The server is then found without a ``PATH``, survives an interrupt of the kernel, ends with the
     kernel, and does not take over ``PYTHONWARNINGS``. Servers that were killed are forgotten, so
     that none of them is "reused". Under JupyterHub with jupyter-server-proxy, the frame gets the
-    proxy's address. Raises ``RuntimeError`` where the course is not installed.
+    proxy's address. A server that another notebook started may be reused: it ends with that
+    notebook. Raises ``RuntimeError`` where the course is not installed.
     """
     os.environ["TENSORBOARD_BINARY"] = _program()
     os.environ[KERNEL] = str(os.getpid())

@@ -82,12 +82,12 @@ def first_line(error: BaseException) -> str:
 
 
 def _without_leftovers(empty: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """``torch.empty`` that gives NaN: what memory happens to hold makes no answer right."""
+    """A function like ``torch.empty`` that gives NaN: no answer is right by what memory held."""
 
     @functools.wraps(empty)
-    def filled(*size: Any, **options: Any) -> Tensor:
-        made = empty(*size, **options)
-        if made.is_floating_point():
+    def filled(*arguments: Any, **options: Any) -> Tensor:
+        made = empty(*arguments, **options)
+        if made.is_floating_point() and made.layout is torch.strided:
             with torch.no_grad():
                 made.fill_(math.nan)
         return made
@@ -108,6 +108,9 @@ def undisturbed() -> Iterator[None]:
         warnings.catch_warnings(),
         contextlib.ExitStack() as afterwards,
     ):
+        for device in {"cpu", kind}:
+            if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+                afterwards.enter_context(torch.autocast(device, enabled=False))
         afterwards.callback(_set_device_and_determinism, *_device_and_determinism())
         afterwards.callback(random.setstate, random.getstate())
         afterwards.callback(np.random.set_state, np.random.get_state())
@@ -115,9 +118,14 @@ def undisturbed() -> Iterator[None]:
         afterwards.callback(torch.set_num_threads, torch.get_num_threads())
         afterwards.callback(torch.set_default_dtype, torch.get_default_dtype())
         afterwards.callback(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled())
-        afterwards.callback(setattr, torch, "empty", torch.empty)
         torch.set_default_dtype(torch.float32)
-        torch.empty = _without_leftovers(torch.empty)
+        if torch.get_default_device().type != "cpu":
+            torch.set_default_device("cpu")
+        for place, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
+            made = getattr(place, name)
+            if not hasattr(made, "__wrapped__"):  # once is enough: filling counts as a change
+                afterwards.callback(setattr, place, name, made)
+                setattr(place, name, _without_leftovers(made))
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -64,6 +65,7 @@ class Trial:
     seen: dict[str, Any]
     printed: str = ""
     warned: tuple[str, ...] = ()
+    took: float = 0.0  # seconds
 
     @property
     def raised(self) -> Raised | None:
@@ -98,14 +100,16 @@ def tried(
     observe = case.observe or observe
     seen: dict[str, Any] = {}
     work = functools.partial(_observe, observe, answer, case, seen)
+    begun = time.perf_counter()
     outcome = run(work, seed=seed, seconds=seconds)
+    took = time.perf_counter() - begun
     if outcome.error is not None:
         left = [name for name in names if name not in seen]
         place = left[0] if left else names[-1] if names else case.about
         # Python turns a StopIteration in a generator into another error.
         cause = outcome.error.__cause__
         seen[place] = Raised(cause if isinstance(cause, StopIteration) else outcome.error)
-    return Trial(case, seen, outcome.printed, outcome.warned)
+    return Trial(case, seen, outcome.printed, outcome.warned, took)
 
 
 def _observe(observe: Callable, answer: Any, case: Case, seen: dict[str, Any]) -> None:
@@ -196,6 +200,13 @@ def _argument_difference(expected: tuple, got: tuple, roughly: bool) -> Differen
         if not issubclass(type(theirs), (torch.Tensor, torch.nn.Module, list, dict)):
             continue
         found = difference(theirs, ours, roughly=roughly)
+        if not found and _needs_gradient(theirs) != _needs_gradient(ours):
+            texts = Texts(*(f"requires_grad={_needs_gradient(one)}" for one in (theirs, ours)))
+            found = Difference("argument", "", lambda texts=texts: texts)
         if found:
             return replace(found, kind="argument", where=str(position))
     return None
+
+
+def _needs_gradient(argument: Any) -> bool:
+    return isinstance(argument, torch.Tensor) and argument.requires_grad

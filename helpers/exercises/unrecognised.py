@@ -5,15 +5,12 @@ They are kept in memory, and written to a file when the reader asks for it.
 
 from __future__ import annotations
 
-import inspect
 import platform
-import textwrap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from helpers import runtime
-from helpers.exercises.compare import describe
 from helpers.exercises.feedback import Card
 
 
@@ -28,8 +25,8 @@ _MOST = 200
 _kept: list[_Kept] = []
 
 
-def keep(exercise: str, answer: Any, card: Card) -> None:
-    entry = _Kept(exercise, _text_of(answer), str(card))
+def keep(exercise: str, answer: str, card: Card) -> None:
+    entry = _Kept(exercise, answer, str(card))
     if entry not in _kept:
         _kept.append(entry)
         del _kept[:-_MOST]
@@ -57,10 +54,3 @@ def report(chapter: str) -> Card:
         "that a verdict is wrong or says too little, send it to us; nothing is sent by itself.",
         rows=(("file", str(file)),),
     )
-
-
-def _text_of(answer: Any) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(answer)).rstrip()
-    except (OSError, TypeError):
-        return describe(answer)

@@ -424,3 +424,38 @@ def test_finite_images_whose_sum_is_not_finite_are_taken():
 def test_what_makes_no_sense_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(*batch(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_divergence_is_as_exact_as_its_logits(dtype):
+    torch.manual_seed(0)
+    first = 2 * torch.randn(64, 100)
+    views = [(first + 0.1 * torch.randn_like(first)).to(dtype) for _ in range(3)]
+    exact = augment.js_divergence(*(view.double() for view in views)).item()
+    found = augment.js_divergence(*views)
+    assert found.dtype == dtype and found.item() == pytest.approx(exact, rel=0.01)
+    assert augment.js_divergence(views[0], views[0]).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_operations_do_not_depend_on_the_default_dtype(dtype):
+    images = torch.rand(2, 3, 64, 64) ** 3
+    n = len(augment.OPERATIONS)
+    numbers = torch.arange(n).repeat_interleave(2)
+    given = images.repeat(n, 1, 1, 1), numbers, torch.full((2 * n,), 0.7), torch.ones_like(numbers)
+    shares = torch.linspace(0, 1, 9)
+    wanted = augment.operate(*given), augment.half_sides(shares, 600, 901)
+    torch.set_default_dtype(dtype)
+    try:
+        found = augment.operate(*given), augment.half_sides(shares, 600, 901)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(map(torch.equal, found, wanted))
+
+
+def test_images_that_need_a_gradient_are_refused():
+    images = torch.rand(2, 1, 8, 8, requires_grad=True)
+    with pytest.raises(ValueError, match=r"images\.detach\(\)"):
+        augment.augmix(images)
+    with torch.no_grad():
+        augment.augmix(images)

@@ -1,6 +1,7 @@
 """Laws of `helpers.boards`' readers. What each `add_*` logs: `test_boards_reads_back`."""
 
 import math
+import os
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from torch.utils.tensorboard import SummaryWriter
 
 from helpers import boards
+from helpers.boards import events
 
 NAMES = st.text("abz019_-", min_size=1, max_size=4)
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
@@ -319,3 +321,47 @@ def test_a_value_that_is_not_finite_stays_and_moves_no_other(values, odd, place,
 def test_a_weight_outside_the_slider_is_refused(weight):
     with pytest.raises(ValueError, match=r"weight must be in \[0, 1\)"):
         boards.smoothed([1.0], weight)
+
+
+@pytest.mark.parametrize(
+    ("labels", "header", "columns"),
+    [
+        ([["x"], ["y"]], ["name"], {"name": ["x", "y"]}),
+        (["a\r", "b\r"], None, {"label": ["a\r", "b\r"]}),
+        (["a\nb", "c\nd"], None, None),
+        (["a\tb", "c\td"], None, None),
+        (["a\tb", "c"], None, None),
+    ],
+)
+def test_labels_of_embeddings_come_back_or_are_refused(labels, header, columns, tmp_path):
+    with SummaryWriter(tmp_path) as writer:
+        writer.add_embedding(torch.rand(2, 3), labels, metadata_header=header)
+    if columns is not None:
+        assert boards.embeddings(tmp_path)[0].metadata == columns
+        return
+    with pytest.raises(ValueError, match="a label with a line end or a tab"):
+        boards.embeddings(tmp_path)
+
+
+def test_of_a_file_that_grows_one_version_is_kept(tmp_path):
+    with SummaryWriter(tmp_path) as writer:
+        for step in range(5):
+            writer.add_scalar("a", step, step)
+            writer.flush()
+            assert len(boards.scalars(tmp_path, "a")) == step + 1
+    assert len([path for path in events._kept if tmp_path.resolve() in path.parents]) == 1
+
+
+def test_a_folder_that_cannot_be_read_hides_no_run(tmp_path, monkeypatch):
+    with SummaryWriter(tmp_path / "mine") as writer:
+        writer.add_scalar("a", 1.0, 0)
+    (tmp_path / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refuses(folder):
+        if Path(folder).name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    assert boards.runs(tmp_path) == ["mine"]

@@ -1,5 +1,8 @@
 """The figures of `helpers.boards` show the logged values: what the dashboards would draw."""
 
+import math
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -226,3 +229,16 @@ def test_tags_and_runs_are_drawn_as_they_are_named_and_one_point_is_seen(tmp_pat
         boards.draw_distributions(tmp_path, "cost $$", "b$$"),
     ):
         drawn.draw_without_rendering()
+
+
+def test_runs_that_all_diverged_are_named_and_a_wrong_call_leaves_no_figure(tmp_path):
+    with SummaryWriter(tmp_path / "lost") as writer:
+        writer.add_scalar("loss", math.nan, 0)
+    figure = boards.draw_scalars(tmp_path, "loss")
+    assert "lost" in figure.axes[0].get_xlabel()
+    plt.close(figure)
+    with pytest.raises(KeyError):
+        boards.draw_scalars(tmp_path, "lass")
+    with pytest.raises(ValueError):
+        boards.draw_scalars(tmp_path, "loss", smoothing=1.0)
+    assert plt.get_fignums() == []

@@ -1056,3 +1056,142 @@ def test_a_whole_step_of_any_kind_is_found_again(tmp_path, step):
 def test_a_step_that_is_not_whole_is_refused(tmp_path):
     with pytest.raises(ValueError, match="step is 0.5: count"):
         Checkpoints(tmp_path).save(0.5)
+
+
+def test_a_file_that_the_system_cannot_read_is_not_called_damaged(tmp_path, monkeypatch):
+    class Stale(io.FileIO):
+        def readinto(self, *_):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        readall = read = readinto
+
+    kept = Checkpoints(tmp_path)
+    for step in range(3):
+        kept.save(step)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            checkpoint, "open", lambda path, _: io.BufferedReader(Stale(path)), raising=False
+        )
+        with pytest.raises(OSError, match="Stale file handle"):
+            kept.load()
+    assert kept.load() == {"step": 2}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_memory_of_an_optimizer_comes_back_to_the_bit_in_every_dtype(dtype, path):
+    class WithMaster(torch.optim.Optimizer):
+        def step(self):
+            for parameter in self.param_groups[0]["params"]:
+                state = self.state[parameter]
+                state.setdefault("master", parameter.detach().float().clone())
+                state["master"] -= 1e-3 * parameter.grad
+                parameter.data.copy_(state["master"])
+
+    for make in (torch.optim.NAdam, lambda parameters: WithMaster(parameters, {})):
+        parameter = nn.Parameter(torch.linspace(-3, 3, 50).to(dtype))
+        optimizer, fresh = make([parameter]), make([parameter])
+        parameter.square().sum().backward()
+        for _ in range(3):
+            optimizer.step()
+        checkpoint.save(path, optimizer=optimizer)
+        checkpoint.load(path, optimizer=fresh)
+        assert checkpoint.differences(fresh.state_dict(), optimizer.state_dict()) == []
+
+
+def test_an_optimizer_of_your_own_may_use_a_known_name_for_another_shape(path):
+    class OneForAll(torch.optim.Optimizer):
+        def step(self):
+            for parameter in self.param_groups[0]["params"]:
+                self.state[parameter]["exp_avg_sq"] = parameter.grad.square().sum()
+
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = OneForAll([parameter], {})
+    parameter.sum().backward()
+    optimizer.step()
+    checkpoint.save(path, optimizer=optimizer)
+    checkpoint.load(path, optimizer=optimizer)
+
+
+@pytest.mark.parametrize(
+    ("saved", "given", "said"),
+    [
+        (torch.optim.Adam, torch.optim.Adamax, "of another kind"),
+        (torch.optim.Adamax, torch.optim.Adam, "no exp_avg_sq"),
+        (torch.optim.AdamW, torch.optim.Adam, "decoupled_weight_decay=True"),
+    ],
+)
+def test_an_optimizer_of_a_related_kind_is_refused(saved, given, said, path):
+    parameter = nn.Parameter(torch.ones(2))
+    theirs, ours = saved([parameter]), given([parameter])
+    parameter.sum().backward()
+    theirs.step()
+    ours.step()
+    before = copy.deepcopy(ours.state_dict())
+    checkpoint.save(path, optimizer=theirs)
+    with pytest.raises(CheckpointError, match=said):
+        checkpoint.load(path, optimizer=ours)
+    assert checkpoint.differences(ours.state_dict(), before) == []
+
+
+def test_a_scheduler_of_your_own_may_get_an_attribute_on_its_way(path):
+    class Warming(lr_scheduler.LRScheduler):
+        def get_lr(self):
+            if self.last_epoch == 2:
+                self.warm = True
+            return [1.0]
+
+    def make():
+        return Warming(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0))
+
+    scheduler = make()
+    for _ in range(3):
+        scheduler.optimizer.step()
+        scheduler.step()
+    checkpoint.save(path, scheduler=scheduler)
+    resumed = make()
+    checkpoint.load(path, scheduler=resumed)
+    assert resumed.warm
+
+
+def test_batches_are_made_on_the_cpu_whatever_the_default_device():
+    wanted = list(ShuffledBatches(5, 2))
+    with torch.device("meta"):
+        assert list(ShuffledBatches(5, 2)) == wanted
+
+
+def test_a_checkpoint_that_somebody_reads_may_stay(tmp_path, monkeypatch):
+    kept = Checkpoints(tmp_path, keep=1)
+    kept.save(0)
+
+    unlink = Path.unlink
+
+    def refuse(self, **options):
+        if self.name == "step=00000000.pt":
+            raise PermissionError(13, "being used by another process")
+        unlink(self, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        kept.save(1)
+    assert len(kept.all()) == 2
+    kept.save(2)
+    assert [path.name for path in kept.all()] == ["step=00000002.pt"]
+
+
+def test_a_switch_of_torch_for_mapped_files_is_no_hindrance(path):
+    before = torch.utils.serialization.config.load.mmap
+    torch.utils.serialization.config.load.mmap = True
+    try:
+        checkpoint.save(path, number=1)
+        assert checkpoint.load(path) == {"number": 1}
+    finally:
+        torch.utils.serialization.config.load.mmap = before
+
+
+def test_random_state_of_another_kind_of_accelerator_is_not_used(monkeypatch):
+    device = SimpleNamespace(get_rng_state=lambda _: torch.zeros(36, dtype=torch.uint8))
+    device.set_rng_state = lambda *_: pytest.fail("it has another size")
+    monkeypatch.setattr(checkpoint, "_accelerators", lambda: [(device, 0)])
+    state = checkpoint.random_state()
+    state["accelerators"] = [torch.zeros(16, dtype=torch.uint8)]
+    checkpoint.set_random_state(state)

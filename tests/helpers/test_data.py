@@ -269,3 +269,18 @@ def test_of_two_downloads_at_a_time_the_first_one_counts(tmp_path):
     data._download("name", another_process_is_quicker, home)
     assert (home / "file").read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [home]
+
+
+def test_another_default_device_changes_nothing():
+    wanted = data.digits()
+    with torch.device("meta"):
+        found = data.digits()
+    assert all(map(torch.equal, found, wanted))
+
+
+@pytest.mark.parametrize("held_out", [0.001, 0.995])
+@pytest.mark.parametrize("load", [data.digits, data.diabetes])
+def test_a_part_with_too_few_rows_is_refused_by_its_name(load, held_out):
+    with pytest.raises(ValueError, match="held_out"):
+        for seed in range(10):  # whether a column varies depends on the rows
+            load(held_out, seed)

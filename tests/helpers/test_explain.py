@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -393,3 +394,24 @@ def test_the_command_ends_quietly_where_its_output_is_not_read():
     assert process.stderr.read() == ""
     process.wait()
     process.stderr.close()
+
+
+def test_a_long_log_is_gone_through_in_time():
+    log = "".join(f"epoch {n} train error: 0.{n}  val error: 0.3\n" for n in range(5_000))
+    begun = time.perf_counter()
+    assert named(log + MATMUL) == named(MATMUL)
+    assert time.perf_counter() - begun < 30  # it took minutes
+
+
+@pytest.mark.parametrize("words", ["unrecognized arguments: --local-rank=0", "a -- b", "-x"])
+def test_a_message_may_hold_what_looks_like_an_option(words, capsys):
+    known, said = explain.answer(words)
+    assert command.main(["explain", *words.split()]) == (not known)
+    assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_a_log_with_bytes_of_another_encoding_is_read(monkeypatch, capsys):
+    log = io.BytesIO(b"reading caf\xe9.png\n" + MATMUL.encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(log, "utf-8"))
+    assert command.main(["explain"]) == 0
+    assert "Why:" in capsys.readouterr().out

@@ -99,3 +99,24 @@ def test_a_saved_notebook_has_the_first_picture_and_its_text_beside_the_controls
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"]
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG") and len(displayed) == 1
     assert data["text/plain"] == metadata["image/png"]["alt"] == "A curve."
+
+
+def test_a_control_without_a_parameter_is_refused(made):
+    with pytest.raises(ValueError, match=r"no parameter of draw for powr: it has \['power'"):
+        explore(draw, alt="A curve.", powr=(0.0, 2.0, 0.5), name=["a"])
+
+
+def test_no_figure_of_a_drawing_that_failed_stays_open(made):
+    def half_drawn(power: float = 1.0) -> Figure:
+        figure, _ = plt.subplots()
+        if power == 0:
+            raise ZeroDivisionError
+        plt.close(figure)
+        return draw(power, "")
+
+    others, _ = plt.subplots()
+    explore(half_drawn, alt="A curve.", power=(0.0, 2.0, 0.5))
+    with pytest.raises(ZeroDivisionError):
+        made[0].f(power=0.0)
+    assert plt.get_fignums() == [others.number]
+    plt.close(others)

@@ -1,9 +1,11 @@
 """How workers are started for a data set, and what they draw."""
 
+import functools
 import gc
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Subset, TensorDataset
@@ -77,7 +79,8 @@ def test_an_open_file_is_not_shared_by_workers(platform, beside, in_a_notebook):
 def test_many_tensors_are_more_than_the_server_takes():
     few, many = ([torch.ones(1) for _ in range(n)] for n in (200, 400))
     assert loading._start_method(few, "linux") == ("forkserver", "")
-    assert loading._start_method(many, "linux") == ("spawn", "")
+    assert loading._start_method(many, "linux") == ("fork", "")
+    assert loading._start_method(many, "darwin") == ("spawn", "")
     loader = DataLoader(many, batch_size=100, **loading.workers(many, 1))
     assert torch.cat(list(loader)).sum() == 400
 
@@ -137,3 +140,24 @@ def test_what_else_goes_to_the_workers_decides_too(in_a_notebook):
     assert loading.workers(dataset, 1, lambda batch: batch)["multiprocessing_context"] == (
         torch.multiprocessing.get_context("fork")
     )
+
+
+def test_what_is_within_a_tensor_or_behind_a_cache_counts_too(in_a_notebook):
+    class Label(torch.Tensor):
+        pass
+
+    Label.__module__, Label.__qualname__ = "__main__", "Label"
+    labels = TensorDataset(torch.ones(4).as_subclass(Label))
+    assert loading._start_method(labels, "linux")[0] == "fork"
+    collate = functools.lru_cache(lambda batch: len(batch))
+    assert loading._start_method(range(4), "linux", collate)[0] == "fork"
+    objects = np.array([of_a_cell()], dtype=object)
+    assert loading._start_method(objects, "linux")[0] == "fork"
+    sparse = [torch.eye(3).to_sparse()]
+    assert loading._start_method(sparse, "linux") == ("forkserver", "")
+
+
+def test_a_memory_map_is_not_copied_to_workers(tmp_path):
+    mapped = np.memmap(tmp_path / "data", np.uint8, "w+", shape=(8, 8))
+    method, why = loading._start_method(mapped, "linux")
+    assert method is None and "copied whole to each worker" in why and "__getitem__" in why

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from chapters.margin_losses import exercises
@@ -384,3 +385,27 @@ def test_the_state_of_a_head_holds_nothing_but_tensors_and_survives_safetensors(
     again = made(4, 3)
     again.load_state_dict(safetensors.load(saved))
     assert again.scale == 12.3
+
+
+def test_a_head_forgives_its_own_missing_settings_alone():
+    class Counter(nn.Module):
+        def get_extra_state(self):
+            return torch.tensor(3)
+
+        def set_extra_state(self, state):
+            pass
+
+    model = nn.Sequential(Counter(), margins.ArcFace(4, 3, margin=0.2))
+    state = model.state_dict()
+    del state["1._extra_state"]
+    assert model.load_state_dict(state).missing_keys == [] and model[1].margin == 0.2
+    del state["0._extra_state"]
+    with pytest.raises(RuntimeError, match="0._extra_state"):
+        model.load_state_dict(state)
+
+
+def test_a_heads_settings_are_on_the_cpu_and_it_runs_where_there_is_no_autocast():
+    with torch.device("meta"):
+        head = margins.ArcFace(4, 3)
+        assert head.state_dict()["_extra_state"].device.type == "cpu"
+    assert head(torch.empty(2, 4, device="meta")).shape == (2, 3)

@@ -318,3 +318,23 @@ def test_many_lines_look_different():
         plots.use_style()
         _, axes = plots.curves({str(i): [i, 1] for i in range(49)}, **LABELS)
     assert len({(line.get_color(), line._unscaled_dash_pattern) for line in axes.lines}) == 49
+
+
+def test_a_value_on_the_limit_of_the_axes_is_the_last_one_drawn():
+    for height in np.linspace(2, 6, 40):
+        figure, axes = plt.subplots(figsize=(6.4, height))
+        axes.plot([1, 2], [0.5, 1], label="accuracy")
+        axes.set_ylim(0, 1)
+        plots.label_ends(axes)
+        assert axes.texts[0].xy == (2, 1)
+        plt.close(figure)
+
+
+@pytest.mark.parametrize("n", [0, plots.MOST_LABELS])
+def test_a_series_without_a_value_is_refused_among_any_number(n):
+    series = {f"series {i}": [1.0, 2.0] for i in range(n)}
+    with pytest.raises(ValueError, match="series 'dead' has no value that can be drawn"):
+        plots.curves({**series, "dead": [math.nan] * 2}, **LABELS)
+    with pytest.raises(ValueError, match="logg"):
+        plots.curves({"a": [1.0, 2.0]}, yscale="logg", **LABELS)
+    assert plt.get_fignums() == []

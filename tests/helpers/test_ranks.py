@@ -197,3 +197,44 @@ def test_the_main_program_is_there_again():
     main = sys.modules["__main__"]
     ranks.run("pass\n", 1)
     assert sys.modules["__main__"] is main
+
+
+def test_workers_of_a_rank_find_the_classes_of_its_script(tmp_path, monkeypatch):
+    lines = [
+        "import torch",
+        "from torch.utils.data import DataLoader, Dataset",
+        "class Squares(Dataset):",
+        "    def __len__(self): return 3",
+        "    def __getitem__(self, i): return i * i",
+        "def main():",
+        "    return [int(b) for b in DataLoader(Squares(), num_workers=1,",
+        "            multiprocessing_context='forkserver')]",
+    ]
+    (tmp_path / "train.py").write_text("\n".join(lines))
+    assert ranks.run(tmp_path / "train.py", 1, call="main") == [[0, 1, 4]]
+
+
+def test_what_a_rank_prints_comes_back_whatever_the_encoding(monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    program = "def main():\n    print('é ✓')\n    return 1"
+    (rank,) = ranks.observed(program, 1, call="main")
+    assert rank == (1, "é ✓\n")
+
+
+def test_a_rank_that_waits_is_named_below_a_folder_with_umlauts(tmp_path):
+    folder = tmp_path / "für alle"
+    folder.mkdir()
+    (folder / "waits.py").write_text("import time\ndef main():\n    time.sleep(100)")
+    with pytest.raises(ranks.RankError, match="waited at line 3"):
+        ranks.run(folder / "waits.py", 1, call="main", seconds=2)
+
+
+def test_an_argument_that_a_rank_cannot_make_is_named(monkeypatch):
+    monkeypatch.setattr(OfHere, "__module__", "nowhere")
+    monkeypatch.setitem(sys.modules, "nowhere", sys.modules[__name__])
+    with pytest.raises(ranks.RankError, match="No module named 'nowhere'"):
+        ranks.run("def main(given):\n    pass", 1, call="main", arguments=[OfHere()])
+
+
+class OfHere:
+    """An argument of a class that ranks do not have."""

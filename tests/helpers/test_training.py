@@ -296,3 +296,63 @@ def test_graphs_of_losses_are_not_kept_and_a_loss_may_be_a_plain_number():
         training.fit(model, batches, cross_entropy, sgd(model), 1, step)
     assert counts[0] == 0 and counts[-1] == counts[1]
     assert training.fit(model, batches, cross_entropy, sgd(model), 1, lambda *_: 2.0) == [2.0]
+
+
+def test_weights_are_not_those_of_the_first_step_under_autocast():
+    model, batches = classifier(), uneven_batches()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = training.fit(model, batches, cross_entropy, sgd(model), 5)
+        within = training.evaluate(model, batches, cross_entropy)
+    outside = training.evaluate(model, batches, cross_entropy)
+    assert losses[-1] < losses[0] / 2
+    assert within.loss == pytest.approx(outside.loss, rel=0.05)
+
+
+def test_a_batch_counts_as_many_samples_as_it_has_targets():
+    class Last(nn.Module):
+        def forward(self, x):
+            return x[-1]
+
+    wrong = torch.tensor([0.0, 9.0]).expand(20, 1, 2), torch.tensor([0])  # 20 times, one sample
+    right = torch.tensor([9.0, 0.0]).expand(5, 9, 2), torch.zeros(9).long()
+    assert training.evaluate(Last(), [wrong, right], cross_entropy).accuracy == pytest.approx(0.9)
+
+
+def test_a_step_may_return_one_tensor_again_and_again():
+    losses = iter([1.0, 2.0, 6.0])
+    same = torch.zeros(())
+
+    def step(*_):
+        return same.fill_(next(losses))
+
+    model = classifier()
+    batches = uneven_batches()[:3]
+    assert training.fit(model, batches, cross_entropy, sgd(model), 1, step) == [3.0]
+
+
+def test_a_step_that_returns_nothing_and_a_loss_that_is_no_number_are_refused():
+    model, batches = classifier(), uneven_batches()
+    with pytest.raises(ValueError, match="got None: return it from your step"):
+        training.fit(model, batches, cross_entropy, sgd(model), 1, lambda *_: None)
+    with pytest.raises(ValueError, match="reduction='mean'"):
+        training.fit(model, batches, nn.CrossEntropyLoss(reduction="none"), sgd(model), 1)
+    found = training.evaluate(model, batches, lambda *given: cross_entropy(*given).item())
+    assert found.loss == pytest.approx(training.evaluate(model, batches, cross_entropy).loss)
+
+
+def test_a_train_of_its_own_is_undone_after_an_evaluation():
+    class Merging(nn.Linear):
+        merged = False
+
+        def train(self, mode=True):
+            self.merged = not mode
+            return super().train(mode)
+
+    model = Merging(2, 3)
+    training.evaluate(model, uneven_batches(), cross_entropy)
+    assert model.training and not model.merged
+
+
+def test_classes_may_be_bytes():
+    y, logits = torch.tensor([3, 255], dtype=torch.uint8), torch.randn(2, 256)
+    training.evaluate(nn.Identity(), [(logits, y)], lambda z, y: cross_entropy(z, y.long()))

@@ -226,3 +226,15 @@ def test_ranks_have_torch_also_after_workers_of_a_loader_were_started():
     assert len(list(DataLoader(data, **loading.workers(data, 1)))) == 4
     program = "import sys\ndef main():\n    return 'torch._dynamo' in sys.modules"
     assert ranks.run(program, 1, call="main") == [True]
+
+
+def test_a_rank_of_torchrun_imports_the_modules_of_its_project(tmp_path, monkeypatch, capfd):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "data.py").write_text("NAME = 'mine'")
+    script = tmp_path / "script.py"
+    script.write_text("import data\nprint(data.NAME)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert ranks.torchrun(script, 1).printed == "[rank 0] mine\n"
+    assert not [*tmp_path.glob("torchelastic*")]

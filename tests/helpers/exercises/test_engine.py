@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import random
+import time
 import warnings
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.exercises import Case, record
+from helpers.exercises import Case, record, unrecognised
 from helpers.exercises.compare import describe
 from helpers.exercises.engine import Exercise, Mistake, NotRight, Prediction, source_of
 from tests.chapters.cells import run_cell
@@ -473,3 +474,97 @@ def test_a_name_that_a_chapter_forgot_to_define_is_not_taken_for_a_mistake():
 def test_a_list_in_place_of_a_set_is_called_a_list():
     exercise = predicted(lambda: {0, 6}, mistakes=())
     assert "a set is expected, a list came" in exercise.check([0, 6]).text
+
+
+def test_a_reference_that_the_machine_stops_judges_nobody_and_is_not_remembered():
+    broken = [True]
+
+    def reference(x):
+        if broken:
+            raise FileNotFoundError("no temporary folder")
+        return 2 * x
+
+    exercise = made(reference, mistakes=[])
+    assert "was not judged" in exercise.check(lambda x: "nonsense").text
+    broken.clear()
+    assert exercise.check(double).state == "right"
+
+    asked = predicted(lambda: (_ for _ in ()).throw(MemoryError()))
+    assert "was not judged" in asked.check({"a": 1, "b": 2}).text
+
+
+def test_an_answer_may_take_as_long_as_the_machine_makes_the_reference_take():
+    def slow(x):
+        time.sleep(0.4)
+        return 2 * x
+
+    assert made(slow, seconds=0.2).check(slow).state == "right"
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        lambda: torch.device("meta"),
+        lambda: torch.autocast("cpu", torch.bfloat16),
+    ],
+    ids=["device", "autocast"],
+)
+def test_the_readers_device_and_autocast_do_not_decide(mode):
+    def product(x):
+        return torch.ones(1, 3) @ (torch.ones(3, 3) * 0.1)
+
+    exercise = made(product)
+    with mode():
+        inside = exercise.check(product)
+    assert inside.state == exercise.check(product).state == "right"
+
+
+def test_memory_that_was_never_written_to_makes_no_answer_right():
+    exercise = made(lambda x: torch.zeros_like(x))
+    for answer in (torch.empty_like, lambda x: x.new_empty(x.shape)):
+        assert {exercise.check(answer).state for _ in range(9)} == {"wrong"}
+
+
+def test_an_argument_that_needs_a_gradient_afterwards_is_noticed():
+    def leaves(x):
+        x.requires_grad_(True)
+        return (2 * x).detach()
+
+    assert "leaves its argument 1" in made().check(leaves).text
+
+
+def test_an_answer_that_changes_modes_hides_no_mistake():
+    def observe(answer, x):
+        x = x.clone().requires_grad_()
+        y = answer(x)
+        yield "value", y
+        yield "slope", torch.autograd.grad(y.sum(), x)[0]
+
+    def cubes(x):
+        return x * x * x
+
+    def forgets(x):
+        torch.set_grad_enabled(False)
+        return 2 * x
+
+    exercise = made(observe=observe, mistakes=[Mistake("You cube.", lambda: cubes)])
+    exercise.check(forgets)
+    assert exercise.check(lambda x: x**3).text == "You cube."
+
+
+def test_a_module_in_place_of_its_class_is_told_so():
+    class Twice(nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    card = made(Twice, observe=lambda cls, x: cls()(x)).check(Twice())
+    assert card.text.startswith("Hand in the class itself, without calling it")
+    card = made().check(functools.partial(double, y=1))
+    assert "could not call" not in card.text
+
+
+def test_the_report_holds_the_source_of_a_class_of_a_cell():
+    source = "class Thrice:\n    def __call__(self, x):\n        return 3 * x\n\n"
+    exercise = made(type("Twice", (), {}), observe=lambda cls, x: cls()(x), mistakes=[])
+    run_cell(exercise, source + "ex.double.check(Thrice)")
+    assert unrecognised._kept[-1].answer == source.strip()
