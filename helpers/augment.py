@@ -139,15 +139,17 @@ def js_divergence(*logits: Given) -> Float[Tensor, ""]:
     """How much predictions for the same samples disagree: Jensen-Shannon, the mean over samples.
 
     For k predicted distributions p_i with mean m: the mean of KL(p_i ‖ m), in nats. It is 0 where
-    all agree and at most log k. Values and gradients are finite, also for logits of -inf. Source:
-    Hendrycks et al., 2020 (arXiv 1912.02781), the consistency loss. Raises ``ValueError`` for less
-    than two, and for logits of another form.
+    all agree and at most log k; float32 for logits in half precision. Values and gradients are
+    finite, also for logits of -inf. Source: Hendrycks et al., 2020 (arXiv 1912.02781), the
+    consistency loss. Raises ``ValueError`` for less than two, and for logits of another form.
     """
     if len(logits) < 2:
         raise ValueError(
             f"js_divergence compares at least two predictions, got {len(logits)}: pass each view's "
             "logits as an argument of its own, js_divergence(clean, first, second)"
         )
+    if not all(one.is_floating_point() for one in logits):
+        raise ValueError(f"logits must be floats, got {[one.dtype for one in logits]}")
     if any(one.ndim != 2 or one.shape != logits[0].shape for one in logits):
         raise ValueError(
             f"logits must all have one shape (n, classes), got {[tuple(x.shape) for x in logits]}: "
@@ -158,7 +160,7 @@ def js_divergence(*logits: Given) -> Float[Tensor, ""]:
     log_p = torch.stack([one.log_softmax(dim=1, dtype=precise) for one in logits])
     log_p = log_p.clamp_min(torch.finfo(log_p.dtype).min)  # not -inf, which times 0 is nan
     log_m = log_p.logsumexp(dim=0) - math.log(len(logits))
-    return (log_p.exp() * (log_p - log_m)).sum(dim=-1).mean().to(logits[0].dtype)
+    return (log_p.exp() * (log_p - log_m)).sum(dim=-1).mean()
 
 
 # What they are made of ----------------------------------------------------------------------------

@@ -540,7 +540,7 @@ def _give(part: Any, state: Any) -> None:
             f"its state has {', '.join(part.state_dict())}; the saved one has "
             f"{', '.join(state) or 'nothing'}: another kind of scheduler has saved it"
         )
-    options = [set(group) for group in getattr(part, "param_groups", ())]
+    options = [dict(group) for group in getattr(part, "param_groups", ())]
     with warnings.catch_warnings():
         # torch only warns about a load that does nothing, such as one into a meta tensor.
         warnings.filterwarnings("error", message=".*which is a no-op", category=UserWarning)
@@ -554,7 +554,7 @@ def _put(part: Any, state: Any) -> None:
         part.set_state(state.cpu())
         return
     part.load_state_dict(state)
-    if isinstance(part, Optimizer):
+    if getattr(type(part), "load_state_dict", None) is Optimizer.load_state_dict:
         _keep_dtypes(part, state)
 
 
@@ -564,8 +564,9 @@ def _keep_dtypes(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     theirs = [number for group in state["param_groups"] for number in group["params"]]
     for parameter, number in zip(ours, theirs, strict=True):
         for name, saved in state["state"].get(number, {}).items():
-            if isinstance(saved, Tensor) and name not in {"step", *_LIKE_THE_PARAMETER}:
-                memory = optimizer.state[parameter]
+            memory = optimizer.state[parameter]
+            kept = name in memory and name not in {"step", *_LIKE_THE_PARAMETER}
+            if kept and isinstance(saved, Tensor):
                 memory[name] = saved.to(memory[name].device)
 
 
@@ -600,20 +601,20 @@ _LIKE_THE_PARAMETER = {
 }
 
 
-def _check_optimizer(optimizer: Optimizer, options: list[set[str]]) -> None:
+def _check_optimizer(optimizer: Optimizer, options: list[dict[str, Any]]) -> None:
     """torch takes the options of any other kind of optimizer, and memory of any shape.
 
     It fails at the next step. The options that its saving version did not have yet it fills in.
     """
-    for group, names in zip(optimizer.param_groups, options, strict=True):
-        missing = sorted(optimizer.defaults.keys() & names - group.keys())
+    for group, before in zip(optimizer.param_groups, options, strict=True):
+        missing = sorted(optimizer.defaults.keys() & before.keys() - group.keys())
         if missing:
             raise ValueError(
                 f"the saved options lack {', '.join(missing)}: an optimizer of another kind has "
                 "saved them"
             )
         decoupled = group.get("decoupled_weight_decay")
-        if decoupled != optimizer.defaults.get("decoupled_weight_decay"):
+        if decoupled != before.get("decoupled_weight_decay"):
             raise ValueError(
                 f"the saved options have decoupled_weight_decay={decoupled}: an optimizer of "
                 "another kind has saved them, such as AdamW for Adam"

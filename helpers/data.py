@@ -158,6 +158,8 @@ def _parts(
     try:
         train, rest = divided(np.arange(len(target)), held_out)
         parts = train, *divided(rest, 0.5)
+    except TypeError:  # also a ValueError, of a seed
+        raise
     except ValueError as error:
         raise ValueError(
             f"held_out={held_out} leaves a part with too few of {len(target)} rows: take one "

@@ -28,12 +28,13 @@ def workers(dataset: Any, n: int, *others: Any) -> dict[str, Any]:
     notebook's kernel has threads. On Linux that is ``forkserver``, whose server imports torch at
     the first use, so that later workers start quickly; elsewhere ``spawn``, where each worker does.
     A script needs ``if __name__ == "__main__":`` then.
-    What only a copy of this process has, such as a class from a cell, needs ``fork``, and so does a
-    data set of many tensors: done on Linux, where it works as a rule although Python 3.12 and later
-    warn (``DeprecationWarning``) that a lock held by another thread stays locked in the copy. On
-    other systems forking is unsafe or missing. Nor is a data set forked that holds what can't be
-    pickled, such as an open file, whose position the copies would share, or a ``np.memmap``, which
-    would be copied whole. Then one printed line says why the main process loads.
+    What only a copy of this process has, such as a class from a cell, needs ``fork``: done on
+    Linux, where it works as a rule although Python 3.12 and later warn (``DeprecationWarning``)
+    that a lock held by another thread stays locked in the copy. On Linux, many tensors on the CPU
+    and a ``np.memmap`` are forked, too: they need no open files and no copies then. On other
+    systems forking is unsafe or missing. Nor is a data set forked that holds what can't be pickled,
+    such as an open file, whose position the copies would share. Then one printed line says why the
+    main process loads.
     Workers are kept between epochs, with the data set as it was: later changes of it do not reach
     them. Each gives all of an ``IterableDataset`` whose ``__iter__`` takes no share by
     ``get_worker_info()``. Raises ``ValueError`` for negative ``n``.
@@ -62,14 +63,17 @@ def _start_method(dataset: Any, platform: str, *others: Any) -> tuple[str | None
             f"A {type(dataset).__name__} can't be given to workers ({error}): the main process "
             "loads it. Open files and the like in the first __getitem__, not in __init__."
         )
-    if not scout.only_here:
-        # Forked from a server or not, system libraries of macOS may fail in the copy.
-        if platform != "linux":
-            return "spawn", ""
-        if len(scout.memories) <= MOST_SERVED:
-            return "forkserver", ""
-    if platform == "linux":
+    many = len(scout.memories) > MOST_SERVED
+    # Forked from a server or not, system libraries of macOS may fail in the copy.
+    if platform == "linux" and (scout.only_here or scout.mapped or (many and scout.on_cpu)):
         return "fork", ""
+    if scout.mapped:
+        return None, (
+            f"A {type(dataset).__name__} holds a memmap, which would be copied whole to each "
+            "worker: the main process loads it. Open it in the first __getitem__, not in __init__."
+        )
+    if not scout.only_here:
+        return ("forkserver" if platform == "linux" and not many else "spawn"), ""
     return None, (
         f"A new process can't make a {type(dataset).__name__} ({scout.only_here}): the main "
         "process loads it. Put what it needs into a module."
@@ -79,19 +83,21 @@ def _start_method(dataset: Any, platform: str, *others: Any) -> tuple[str | None
 class _Scout(pickle.Pickler):
     """Pickles without the bulk of the data.
 
-    ``memories`` are those of its tensors, and ``only_here`` says what no other process can import.
+    ``memories`` are those of its tensors, ``on_cpu`` says whether all are there, ``mapped`` whether
+    there is an array that lies in a file, and ``only_here`` what no other process can import.
     """
 
     def __init__(self, file: BytesIO):
         super().__init__(file)
         self.memories: set[int] = set()
-        self.only_here = ""
+        self.on_cpu, self.mapped, self.only_here = True, False, ""
 
     def reducer_override(self, part: Any) -> Any:
         if isinstance(part, Tensor) and part.layout is torch.strided:
             self.memories.add(part.untyped_storage().data_ptr())
-        if isinstance(part, np.memmap):
-            raise TypeError("a memmap would be copied whole to each worker")
+            self.on_cpu &= part.device.type == "cpu"
+        if isinstance(part, np.memmap) and part._mmap is not None:  # a copy has the type, too
+            self.mapped = True
         if isinstance(part, Tensor | np.ndarray):
             holds_objects = isinstance(part, np.ndarray) and part.dtype.hasobject
             return list, ([type(part), *(part.ravel() if holds_objects else ())],)
@@ -103,5 +109,6 @@ class _Scout(pickle.Pickler):
 
 def _of_this_process(part: Any) -> bool:
     # A script's main module has a file, from which a new process runs it again.
-    of_a_cell = part.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+    module = getattr(part, "__module__", None)  # str.strip has none
+    of_a_cell = module == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
     return of_a_cell or "<" in part.__qualname__  # <lambda>, or within a function: <locals>

@@ -458,5 +458,6 @@ def _lives(pid: int) -> bool:
 
 
 if __name__ == "__main__":  # a rank of torchrun
-    sys.path.remove(str(Path(__file__).parent))  # or helpers/data.py would be the module data
+    here = Path(__file__).resolve().parent  # where data.py would be taken for the program's own
+    sys.path[:] = [place for place in sys.path if not place or Path(place).resolve() != here]
     _tell(json.loads(sys.argv[1]), None, pickle.dumps(tuple(sys.argv[2:])))

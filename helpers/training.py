@@ -54,7 +54,7 @@ def fit(
         for batch in _on_device_of(model, batches):
             loss = step(model, batch, loss_fn, optimizer)
             losses.append(_one_number(loss).detach().clone())  # a step may use its tensor again
-            sizes.append(len(batch[-1]))  # x may have the time first
+            sizes.append(_samples(*batch))
         if not losses:
             raise ValueError(
                 f"batches gave no batch in epoch {epoch}: a generator can be read once; pass a "
@@ -155,6 +155,12 @@ def _finite_mean(losses: Float[Tensor, " steps"], sizes: list[int], epoch: int) 
             "learning rate, or look for infinite values in the inputs"
         )
     return mean
+
+
+def _samples(x: Any, y: Any = None, *others: Any) -> int:
+    """How many samples a batch holds. Of a sequence, the first axis may be the time."""
+    has_one_each = isinstance(y, Tensor) and y.ndim and len(y) in getattr(x, "shape", [len(y)])[:2]
+    return len(y) if has_one_each else len(x)
 
 
 def _one_number(loss: Any) -> Float[Tensor, ""]:

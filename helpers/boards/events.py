@@ -64,14 +64,22 @@ def _folders(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, list
     if real in above:
         return
     try:
-        with os.scandir(folder) as inside:
-            is_folder = {entry.name: entry.is_dir() for entry in inside}
+        inside = list(folder.iterdir())
     except OSError:  # of somebody else, or just removed
+        if not above:
+            raise
         return
-    yield folder, [name for name, is_one in is_folder.items() if not is_one]
-    for name, is_one in is_folder.items():
-        if is_one:
-            yield from _folders(folder / name, (*above, real))
+    folders = [path for path in inside if _is_folder(path)]
+    yield folder, [path.name for path in inside if path not in folders]
+    for path in folders:
+        yield from _folders(path, (*above, real))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def events(paths: list[Path], purge: bool) -> Iterator[Event]:

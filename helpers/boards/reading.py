@@ -336,13 +336,13 @@ def _embedding(run: str, folder: Path, info: EmbeddingInfo) -> Embedding:
 
 
 def _columns(path: Path, n: int) -> dict[str, list[str]]:
-    """The labels of ``n`` vectors. torch writes a row of names above them if it was given names."""
+    """The labels of ``n`` vectors, below a row of names if there are several columns."""
     text = path.read_bytes().decode().removesuffix("\n")
     rows = [line.split("\t") for line in text.split("\n")]
-    header = rows.pop(0) if len(rows) == n + 1 else ["label"]
+    header = rows.pop(0) if len(rows) == n + 1 and len(rows[0]) > 1 else ["label"]
     if len(rows) != n or any(len(row) != len(header) for row in rows):
         raise ValueError(
-            f"{path} does not hold {n} labels, a line each: a label with a line end or a tab in it "
-            "was logged; replace them before add_embedding"
+            f"{path} does not hold {n} labels, a line each: a label with a line end or a tab was "
+            "logged, or one column with a name, which TensorBoard takes for a label"
         )
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}

@@ -525,7 +525,9 @@ def source_of(thing: Callable) -> str:
 
 def _text_of(answer: Any) -> str:
     try:
-        return source_of(answer) if callable(answer) else describe(answer)
+        if isinstance(answer, type):  # inspect finds no class of a cell
+            return source_of(answer)
+        return textwrap.dedent(inspect.getsource(answer)).rstrip()
     except (OSError, TypeError, SyntaxError, IndexError, ValueError):  # nowhere to be read
         return describe(answer)
 

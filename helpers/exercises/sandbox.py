@@ -120,7 +120,7 @@ def undisturbed() -> Iterator[None]:
         afterwards.callback(torch.autograd.set_detect_anomaly, torch.is_anomaly_enabled())
         torch.set_default_dtype(torch.float32)
         if torch.get_default_device().type != "cpu":
-            torch.set_default_device("cpu")
+            afterwards.enter_context(torch.device("cpu"))
         for place, name in ((torch, "empty"), (torch, "empty_like"), (Tensor, "new_empty")):
             made = getattr(place, name)
             if not hasattr(made, "__wrapped__"):  # once is enough: filling counts as a change

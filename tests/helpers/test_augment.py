@@ -381,7 +381,7 @@ def test_js_divergence_has_finite_gradients_where_a_probability_is_zero(taught, 
     z[0, 0, 0] = z[1, 0, 0] = z[2, 0, 1] = z[0, 1, 2] = -extreme
     views = [one.requires_grad_() for one in z.unbind()]
     value = taught.js_divergence(*views)
-    assert value.isfinite() and value > 0 and value.dtype == dtype
+    assert value.isfinite() and value > 0 and value.dtype in (dtype, torch.float32)
     assert all(slope.isfinite().all() for slope in torch.autograd.grad(value, views))
 
 
@@ -433,7 +433,7 @@ def test_a_divergence_is_as_exact_as_its_logits(dtype):
     views = [(first + 0.1 * torch.randn_like(first)).to(dtype) for _ in range(3)]
     exact = augment.js_divergence(*(view.double() for view in views)).item()
     found = augment.js_divergence(*views)
-    assert found.dtype == dtype and found.item() == pytest.approx(exact, rel=0.01)
+    assert found.dtype == torch.float32 and found.item() == pytest.approx(exact, rel=1e-3)
     assert augment.js_divergence(views[0], views[0]).item() == pytest.approx(0, abs=1e-6)
 
 

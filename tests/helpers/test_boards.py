@@ -1,7 +1,6 @@
 """Laws of `helpers.boards`' readers. What each `add_*` logs: `test_boards_reads_back`."""
 
 import math
-import os
 import tempfile
 import warnings
 from contextlib import contextmanager
@@ -326,7 +325,9 @@ def test_a_weight_outside_the_slider_is_refused(weight):
 @pytest.mark.parametrize(
     ("labels", "header", "columns"),
     [
-        ([["x"], ["y"]], ["name"], {"name": ["x", "y"]}),
+        ([["x", 1], ["y", 2]], ["name", "n"], {"name": ["x", "y"], "n": ["1", "2"]}),
+        ([["x"], ["y"]], ["name"], None),
+        (["a\nb", "c"], None, None),
         (["a\r", "b\r"], None, {"label": ["a\r", "b\r"]}),
         (["a\nb", "c\nd"], None, None),
         (["a\tb", "c\td"], None, None),
@@ -356,12 +357,15 @@ def test_a_folder_that_cannot_be_read_hides_no_run(tmp_path, monkeypatch):
     with SummaryWriter(tmp_path / "mine") as writer:
         writer.add_scalar("a", 1.0, 0)
     (tmp_path / "lost+found").mkdir()
-    scandir = os.scandir
+    (tmp_path / "loop").symlink_to("loop")
+    iterdir = Path.iterdir
 
     def refuses(folder):
-        if Path(folder).name == "lost+found":
+        if folder.name == "lost+found":
             raise PermissionError(13, "Permission denied")
-        return scandir(folder)
+        return iterdir(folder)
 
-    monkeypatch.setattr(os, "scandir", refuses)
+    monkeypatch.setattr(Path, "iterdir", refuses)
     assert boards.runs(tmp_path) == ["mine"]
+    with pytest.raises(PermissionError):
+        boards.runs(tmp_path / "lost+found")

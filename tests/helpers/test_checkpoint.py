@@ -1195,3 +1195,24 @@ def test_random_state_of_another_kind_of_accelerator_is_not_used(monkeypatch):
     state = checkpoint.random_state()
     state["accelerators"] = [torch.zeros(16, dtype=torch.uint8)]
     checkpoint.set_random_state(state)
+
+
+def test_an_optimizer_with_a_state_dict_of_its_own_form_comes_back(path):
+    class Outer(torch.optim.SGD):
+        def state_dict(self):
+            return {"base": super().state_dict()}
+
+        def load_state_dict(self, state):
+            super().load_state_dict(state["base"])
+
+    optimizer = Outer([nn.Parameter(torch.ones(2))], lr=0.1)
+    checkpoint.save(path, optimizer=optimizer)
+    checkpoint.load(path, optimizer=optimizer)
+
+
+def test_an_option_of_one_group_is_no_other_kind_of_optimizer(path):
+    first, second = (nn.Parameter(torch.ones(2)) for _ in range(2))
+    groups = [{"params": [first], "decoupled_weight_decay": True}, {"params": [second]}]
+    optimizer = torch.optim.Adam(groups)
+    checkpoint.save(path, optimizer=optimizer)
+    checkpoint.load(path, optimizer=optimizer)

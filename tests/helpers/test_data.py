@@ -284,3 +284,8 @@ def test_a_part_with_too_few_rows_is_refused_by_its_name(load, held_out):
     with pytest.raises(ValueError, match="held_out"):
         for seed in range(10):  # whether a column varies depends on the rows
             load(held_out, seed)
+
+
+def test_a_seed_that_is_none_is_named():
+    with pytest.raises(ValueError, match="random_state"):
+        data.digits(seed=-1)

@@ -159,5 +159,11 @@ def test_what_is_within_a_tensor_or_behind_a_cache_counts_too(in_a_notebook):
 
 def test_a_memory_map_is_not_copied_to_workers(tmp_path):
     mapped = np.memmap(tmp_path / "data", np.uint8, "w+", shape=(8, 8))
-    method, why = loading._start_method(mapped, "linux")
+    assert loading._start_method(mapped, "linux") == ("fork", "")
+    method, why = loading._start_method(mapped, "win32")
     assert method is None and "copied whole to each worker" in why and "__getitem__" in why
+    assert loading._start_method(mapped.astype("float32"), "linux") == ("forkserver", "")
+
+
+def test_a_method_of_python_itself_is_no_hindrance(in_a_notebook):
+    assert loading._start_method(range(4), "linux", str.strip) == ("forkserver", "")

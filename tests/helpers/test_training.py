@@ -356,3 +356,13 @@ def test_a_train_of_its_own_is_undone_after_an_evaluation():
 def test_classes_may_be_bytes():
     y, logits = torch.tensor([3, 255], dtype=torch.uint8), torch.randn(2, 256)
     training.evaluate(nn.Identity(), [(logits, y)], lambda z, y: cross_entropy(z, y.long()))
+
+
+def test_a_batch_of_your_own_step_may_have_other_parts():
+    batches = [(torch.ones(3, 2), torch.ones(3, 1), torch.tensor(2.0)), (torch.ones(1, 2),)]
+    model, losses = classifier(), iter([1.0, 5.0])
+
+    def step(*_):
+        return torch.tensor(next(losses))
+
+    assert training.fit(model, batches, cross_entropy, sgd(model), 1, step) == [2.0]

@@ -516,12 +516,12 @@ def test_the_readers_device_and_autocast_do_not_decide(mode):
     exercise = made(product)
     with mode():
         inside = exercise.check(product)
-    assert inside.state == exercise.check(product).state == "right"
+    assert (inside.state, exercise.check(product).state) == ("right", "right"), inside
 
 
 def test_memory_that_was_never_written_to_makes_no_answer_right():
     exercise = made(lambda x: torch.zeros_like(x))
-    for answer in (torch.empty_like, lambda x: x.new_empty(x.shape)):
+    for answer in (lambda x: torch.empty_like(x), lambda x: x.new_empty(x.shape)):
         assert {exercise.check(answer).state for _ in range(9)} == {"wrong"}
 
 
@@ -568,3 +568,12 @@ def test_the_report_holds_the_source_of_a_class_of_a_cell():
     exercise = made(type("Twice", (), {}), observe=lambda cls, x: cls()(x), mistakes=[])
     run_cell(exercise, source + "ex.double.check(Thrice)")
     assert unrecognised._kept[-1].answer == source.strip()
+
+
+def test_the_report_holds_the_decorators_of_a_function():
+    @torch.no_grad()
+    def thrice(x):
+        return 3 * x
+
+    made(mistakes=[]).check(thrice)
+    assert unrecognised._kept[-1].answer.startswith("@torch.no_grad()")
