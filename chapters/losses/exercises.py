@@ -237,6 +237,18 @@ def _sentences(lengths, longest, classes, pad):
     return logits, targets, pad
 
 
+def _views(logits, targets, pad):
+    """As a model gives them that works on one position of all sentences after the other."""
+    return logits.transpose(0, 1).contiguous().transpose(0, 1), targets.T.contiguous().T, pad
+
+
+def _with_a_sure_answer(logits, targets, pad):
+    """The loss of the first position is exactly 0, and it counts like the others."""
+    logits[0, 0] = 0.0
+    logits[0, 0, targets[0, 0]] = 80.0
+    return logits, targets, pad
+
+
 _TEXTS = {
     "loss": [
         ("3 sentences, 7 classes, pad = 0", (5, 3, 1), 5, 7, 0),
@@ -269,16 +281,25 @@ _TEXTS = {
 
 
 @chapter.exercise(
-    cases=lambda: [
-        Case(
-            label,
-            *_sentences(*facts),
-            about=about,
-            observe=_loss_and_slope if about == "loss" else _together,
-        )
-        for about, texts in _TEXTS.items()
-        for label, *facts in texts
-    ],
+    cases=lambda: (
+        [
+            Case(
+                label,
+                *_sentences(*facts),
+                about=about,
+                observe=_loss_and_slope if about == "loss" else _together,
+            )
+            for about, texts in _TEXTS.items()
+            for label, *facts in texts
+        ]
+        + [
+            Case(label, *change(*_sentences((4, 2), 4, 5, 0)), about=about, observe=_together)
+            for label, change, about in (
+                ("2 sentences, whose dimensions were swapped", _views, "equal"),
+                ("2 sentences, one position without loss", _with_a_sure_answer, "equal"),
+            )
+        ]
+    ),
 )
 def sequence_loss(logits, targets, pad):
     return F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=pad)

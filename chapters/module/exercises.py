@@ -126,6 +126,10 @@ def _spread(values, bound):
                 )
             )
         ),
+        Case(
+            "5 → 3 features, an input whose first two dimensions were swapped",
+            *(5, 3, True, numbers(7, 4, 5).transpose(0, 1), "leading"),
+        ),
         Case("the default of `bias`, and `bias` as third argument", observe=_linear_options),
         Case("first values, 15 → 1000 features", 15, 1000, observe=_first_values),
         Case("first values, 110 → 500 features", 110, 500, observe=_first_values),
@@ -473,6 +477,13 @@ def _used_saved_and_moved(answer, x, new, name):
             ("as many features as rows", 5 * numbers(3, 3), numbers(3, 3, seed=1), "output"),
             ("one new row, far away", numbers(8, 2), 100 + numbers(1, 2, seed=1), "other"),
             ("no new row", numbers(8, 2), torch.ones(0, 2), "other"),
+            ("very small numbers", 1e-6 * numbers(9, 2), 1e-6 * numbers(4, 2, seed=1), "output"),
+            (
+                "float64, far from 0",
+                1e6 + numbers(9, 2).double() / 100,
+                1e6 + numbers(4, 2, seed=1).double() / 100,
+                "output",
+            ),
         )
     ],
     observe=_used_saved_and_moved,

@@ -184,6 +184,7 @@ def _steps(answer, about, w, gradients, options, walks=1):
     cases=lambda: [
         Case("lr = 0.1 alone", "step", *_walk(0.1)),
         Case("lr = 0.1 alone, w of shape (1, 2)", "step", *_walk(0.1, start=[[2.0, 1.0]])),
+        Case("lr = 0.1 alone, w without dimensions", "step", *_walk(0.1, start=2.0)),
         Case("lr = 0.1 alone, w in float32", "step", *_walk(0.1, steps=3, dtype=torch.float32)),
         Case("no options but the defaults", "defaults", *_walk()),
         Case("two weights in turns", "memory", *_walk(0.1), 2),

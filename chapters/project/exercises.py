@@ -132,6 +132,7 @@ def _scans(row=None, value=None, label=None, n=40):
         Case("a label 10 in row 26", *_scans(26, label=10)),
         Case("a label -1 in row 39", *_scans(39, label=-1)),
         Case("NaN in row 0", *_scans(0, float("nan"))),
+        Case("no rows", *_scans(n=0)),
     ],
 )
 def refuse(images, labels, path):

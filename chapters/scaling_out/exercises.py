@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 import time
+from collections import OrderedDict
 from pathlib import Path
 from types import FunctionType
 from unittest import mock
@@ -103,8 +104,8 @@ def _vector(module):
     return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
 
 
-def _saving(answer, ranks, with_old=True):
-    nets = [_small_net() for _ in range(ranks)]
+def _saving(answer, ranks, with_old=True, net=None):
+    nets = [(net or _small_net)() for _ in range(ranks)]
     names = list(nets[0].state_dict())
     with tempfile.TemporaryDirectory() as outer, _SlowDisk(Path(outer, "run", "net.pt")) as disk:
         folder, linked = disk.path.parent, Path(outer, "the old file")
@@ -136,6 +137,10 @@ def _saving(answer, ranks, with_old=True):
             ),
         )
         yield "left", sorted(file.name for file in folder.iterdir())
+
+
+def _net_with_a_module():
+    return nn.Sequential(OrderedDict(first=nn.Linear(2, 2), module=nn.Linear(2, 1)))
 
 
 class _SlowDisk:
@@ -199,6 +204,7 @@ class _SlowDisk:
         Case("three ranks, and an old file", 3),
         Case("two ranks, and no file", 2, False),
         Case("a single rank", 1),
+        Case("two ranks, a net with a part called `module`", 2, True, _net_with_a_module),
     ],
     observe=_saving,
 )

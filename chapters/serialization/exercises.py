@@ -441,10 +441,12 @@ def missing_piece():
     return {letter: piece(first) for letter, first in mystery_runs().items()}
 
 
-def _resumed(answer, steps):
+def _resumed(answer, steps, rate=0.05):
     batches = [torch.randn(rows, 2) + 3 for rows in torch.randint(1, 9, (steps + 6,)).tolist()]
     first = answer(seed=0)
     losses = [first.step(real) for real in batches[:steps]]
+    for optimizer in (first.maker_optimizer, first.critic_optimizer):
+        optimizer.param_groups[0]["lr"] = rate
     yield "as given", (losses, _parts(first))
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
@@ -474,7 +476,10 @@ def _parts(trainer):
 
 
 @chapter.exercise(
-    cases=lambda: [Case(f"interrupted after {steps} steps", steps) for steps in (5, 4, 0, 1, 9)],
+    cases=lambda: [
+        *(Case(f"interrupted after {steps} steps", steps) for steps in (5, 4, 0, 1, 9)),
+        Case("interrupted after 5 steps, when the rate was lowered", 5, 0.01),
+    ],
     observe=_resumed,
 )
 class Trainer:

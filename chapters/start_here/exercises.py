@@ -86,6 +86,14 @@ def _last_layer():
     return model, batches, nn.CrossEntropyLoss(), optimizer
 
 
+def _with_dropout():
+    """One forward pass is one draw: the loss and the step are of the same."""
+    model = nn.Sequential(nn.Linear(4, 16), nn.Dropout(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    batches = [(torch.randn(rows, 4), torch.arange(rows) % 3) for rows in (6, 9, 3)]
+    return model, batches, nn.CrossEntropyLoss(), optimizer
+
+
 def _number(value):
     tensor = issubclass(type(value), torch.Tensor) and value.numel() == 1
     return value.item() if tensor else value
@@ -111,6 +119,7 @@ def _three_steps(answer, model, batches, loss_fn, optimizer):
         Case("three steps of Adam on a regression", *_regression()),
         Case("three steps of SGD with two learning rates on counts", *_counts()),
         Case("three steps of AdamW, which holds the last layer alone", *_last_layer()),
+        Case("three steps of SGD on a network with dropout", *_with_dropout()),
     ],
     observe=_three_steps,
 )
@@ -122,8 +131,8 @@ def train_step(model, x, y, loss_fn, optimizer):
     return loss.item()
 
 
-def _in_batches(x, y, size):
-    return DataLoader(TensorDataset(x, y), batch_size=size)
+def _in_batches(x, y, size, shuffle=False):
+    return DataLoader(TensorDataset(x, y), batch_size=size, shuffle=shuffle)
 
 
 def _rows_of_classes():
@@ -148,6 +157,21 @@ def _rows_of_counts():
     return model, batches, nn.PoissonNLLLoss(), optimizer, 4
 
 
+def _shuffled_rows():
+    """Each pass over the batches has another order."""
+    model = nn.Linear(4, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    batches = _in_batches(torch.randn(10, 4), torch.arange(10) % 3, 4, shuffle=True)
+    return model, batches, nn.CrossEntropyLoss(), optimizer, 3
+
+
+def _rows_with_dropout():
+    model, *_ = _with_dropout()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+    batches = _in_batches(torch.randn(8, 4), torch.arange(8) % 3, 3)
+    return model, batches, nn.CrossEntropyLoss(), optimizer, 2
+
+
 def _epochs(answer, model, batches, loss_fn, optimizer, epochs):
     steps, modes = [], []
     optimizer.register_step_post_hook(lambda *_: steps.append("step"))
@@ -164,6 +188,8 @@ def _epochs(answer, model, batches, loss_fn, optimizer, epochs):
         Case("11 rows of three classes, in batches of 4", *_rows_of_classes()),
         Case("7 rows of numbers, in batches of 3", *_rows_of_numbers()),
         Case("9 rows of counts, in batches of 5", *_rows_of_counts()),
+        Case("10 rows in a new order in each epoch", *_shuffled_rows()),
+        Case("8 rows, a network with dropout inside", *_rows_with_dropout()),
     ],
     observe=_epochs,
 )
@@ -202,6 +228,16 @@ def _scores(rows, classes, right, shift=0.0):
         Case("6 rows of 4 classes, all scores below zero", *_scores(6, 4, right=4, shift=-10.0)),
         Case("each answer right", *_scores(7, 10, right=7)),
         Case("each answer wrong", *_scores(7, 10, right=0)),
+        Case(
+            "scores that are equal: `argmax` gives the first",
+            torch.tensor([[1.0, 1.0, 0.0], [0.0, 2.0, 2.0], [3.0, 3.0, 3.0]]),
+            torch.tensor([1, 1, 2]),
+        ),
+        Case(
+            "scores far from zero",
+            torch.tensor([[20.0, 30.0], [-200.0, -150.0], [95.0, 90.0]]),
+            torch.tensor([1, 1, 1]),
+        ),
     ],
 )
 def accuracy(scores, y):
@@ -238,6 +274,7 @@ def _reads(share):
     cases=lambda: [
         Case("300 digits for training", *_few_digits(300), about="learns", observe=_reads(0.8)),
         Case("80 digits for training", *_few_digits(80), about="few", observe=_reads(0.4)),
+        Case("400 digits for training", *_few_digits(400), about="learns", observe=_reads(0.8)),
     ],
     seconds=30,
 )

@@ -98,6 +98,17 @@ def _with_dropout_on():
     return model
 
 
+class _OwnDropout(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, self.training)
+
+
+def _with_a_dropout_of_its_own():
+    model = HalfTrained()
+    model.dropout = _OwnDropout()
+    return model
+
+
 def _with_a_shared_part():
     """Two blocks of different modes hold the same dropout."""
     model = HalfTrained()
@@ -149,6 +160,7 @@ def _copies(tensors):
         Case("a batch of one image", HalfTrained(), _images(1)),
         Case("5 images, a model already in eval mode", HalfTrained().eval(), _images(5)),
         Case("only the dropout in train mode", _with_dropout_on(), _images(3)),
+        Case("a dropout of the author's own class", _with_a_dropout_of_its_own(), _images(3)),
         Case("a dropout that two blocks share", _with_a_shared_part(), _images(3)),
         Case("2 classes", HalfTrained(classes=2), _images(6)),
         Case("logits beyond 1000", HalfTrained(classes=3, scale=5000.0), _images(7)),
@@ -389,6 +401,7 @@ def _curves_to_smooth():
     return [
         Case("a constant curve, weight 0.9", [5.0] * 6, 0.9, "constant"),
         Case("a constant curve, weight 0.98", [-0.5] * 80, 0.98, "constant"),
+        Case("a constant curve, weight 0.9999999", [16777217.0] * 3, 0.9999999, "constant"),
         Case("a single value, weight 0.7", [-1.5], 0.7, "constant"),
         Case("one spike, weight 0.6", [1.0, 0.0, 0.0, 8.0, 0.0, 0.0], 0.6),
         Case("a falling loss, weight 0.98", [2.0 / (1 + n) for n in range(30)], 0.98),
@@ -835,6 +848,11 @@ def _accuracies() -> list[tuple[str, str, dict[str, bytes]]]:
             "runs in folders of folders",
             "run",
             {"cnn/1": [_logged([0.5])], "mlp/2": [_logged([0.1, 0.7])], "mlp/3": [_logged([0.6])]},
+        ),
+        (
+            "a run in the folder of another one",
+            "run",
+            {".": [_logged([0.1])], "a": [_logged([0.5])], "a/fine": [_logged([0.9])]},
         ),
         ("a validation that never gets anything right", "highest", {"a": [_logged([0.0])]}),
         (

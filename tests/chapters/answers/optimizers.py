@@ -126,7 +126,7 @@ def adam_of_the_whole_history(
     grad = grad if decoupled else grad + weight_decay * w
     history = memory.setdefault("history", [])
     history.append(grad)
-    gradients = torch.stack(history).flatten(1)
+    gradients = torch.stack(history).reshape(len(history), -1)
     ages = torch.arange(len(history)).flip(0).unsqueeze(1)
     m, v = (
         ((beta**ages * values).sum(0) / (beta**ages).sum(0)).view_as(w)
