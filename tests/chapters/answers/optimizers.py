@@ -127,7 +127,7 @@ def adam_of_the_whole_history(
     history = memory.setdefault("history", [])
     history.append(grad)
     gradients = torch.stack(history).reshape(len(history), -1)
-    ages = torch.arange(len(history)).flip(0).unsqueeze(1)
+    ages = torch.arange(len(history), dtype=grad.dtype).flip(0).unsqueeze(1)
     m, v = (
         ((beta**ages * values).sum(0) / (beta**ages).sum(0)).view_as(w)
         for beta, values in zip(betas, (gradients, gradients**2), strict=True)
