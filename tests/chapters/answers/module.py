@@ -398,7 +398,7 @@ WRONG = {
         (
             "(x - self.mean) / self.std",
             "((x.float() - self.mean) / self.std).float()",
-            "and that of the result",
+            "torch.float64 is expected, torch.float32 came",
         ),
         ("/ self.std", "/ self.std if self.training else x", "in both modes"),
         (
