@@ -20,7 +20,7 @@ import pytest
 from tensorboard import manager, version
 from torch.utils.tensorboard import SummaryWriter
 
-from helpers import boards
+from helpers import boards, tensorboard_server
 from helpers.boards import servers
 from tests.processes import has_ended
 
@@ -261,3 +261,12 @@ def test_where_the_program_is_missing_prepare_says_what_to_do(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(RuntimeError, match="course-tensorboard is not installed: run `python -m"):
         boards.prepare()
+
+
+def test_a_server_starts_where_the_folder_of_pids_was_cleaned_away(tmp_path, monkeypatch):
+    pids = tmp_path / "gone" / "pids"
+    monkeypatch.setenv(tensorboard_server.PIDS, str(pids))
+    monkeypatch.setattr(os, "getpgrp", os.getpid)  # leads its group, and may not call setsid
+    monkeypatch.setattr(tensorboard_server, "_leave_after_kernel", lambda pids: None)
+    tensorboard_server._tie_to_kernel()
+    assert (pids / str(os.getpid())).exists()

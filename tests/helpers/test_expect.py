@@ -295,3 +295,13 @@ def test_a_version_that_is_none_is_refused():
         expect_error(ValueError, match="match", since="new"),
     ):
         raise ValueError("match")
+
+
+def test_warnings_are_shown_as_before_where_catch_warnings_does_not_see_to_it(monkeypatch, capsys):
+    """As in Pythons whose warnings depend on the context."""
+    monkeypatch.setattr(warnings, "filters", [*warnings.filters])
+    monkeypatch.setattr(warnings, "catch_warnings", contextlib.nullcontext)
+    before = warnings.showwarning
+    with expect_warning(UserWarning, match="odd"):
+        warnings.warn("odd", UserWarning, stacklevel=1)
+    assert warnings.showwarning is before

@@ -415,3 +415,8 @@ def test_a_log_with_bytes_of_another_encoding_is_read(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(log, "utf-8"))
     assert command.main(["explain"]) == 0
     assert "Why:" in capsys.readouterr().out
+
+
+def test_a_program_behind_only_is_told_where_it_belongs(capsys):
+    assert command.main(["exam", "--only", "smoke", "project.py"]) == 1
+    assert "before --only" in capsys.readouterr().err

@@ -315,3 +315,12 @@ def plant_foreign_kernel(folder: Path) -> None:
     folder.mkdir(parents=True)
     spec = {"argv": ["foreign-python"], "display_name": "Foreign", "language": "python"}
     (folder / "kernel.json").write_text(json.dumps(spec))
+
+
+def test_two_processes_do_not_share_an_unfinished_file(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(Path, "replace", lambda self, target: names.append(self.name))
+    for process in (1, 2):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        lab._write(tmp_path / "a.ipynb", b"")
+    assert len({*names}) == 2
