@@ -30,6 +30,9 @@ OPERATIONS = (*GEOMETRIC, *TONAL)
 LEVELS = 10  # the strongest severity
 #: how finely the paper's authors divide the strength of an operation; others have any strength
 PAPER_STEPS = {"Rotate": 30, "Posterize": 4, "Solarize": 256}
+_STEPS = [PAPER_STEPS.get(name, 0) for name in OPERATIONS]
+#: how many numbers ``augmix`` changes at once: more would not stay in a processor's cache
+AT_ONCE = 2_000_000
 
 
 # The methods --------------------------------------------------------------------------------------
@@ -111,10 +114,23 @@ def augmix(
     severity not in 1 to 10, or a ``width`` or ``depth`` below 1.
     """
     _check_augmix(images, severity, width, depth)
+    at_once = max(1, AT_ONCE * len(images) // max(1, width * images.numel()))
+    options = severity, width, depth, generator, torchvision_levels
+    return torch.cat([_augmixed(part, *options) for part in images.split(at_once)])
+
+
+def _augmixed(
+    images: Images,
+    severity: int,
+    width: int,
+    depth: int | None,
+    generator: Generator | None,
+    torchvision_levels: bool,
+) -> Images:
     n, rows = len(images), width * len(images)
-    # Exponentials, normalised; 1 - u, since u may be 0.
-    weights = (1 - _draw(width, n, generator=generator)).log().neg().clamp_min(1e-9)
-    weights = weights / weights.sum(dim=0)
+    # Exponentials, normalised, which takes away their sign; 1 - u, since u may be 0.
+    weights = (1 - _draw(width, n, generator=generator)).log_().clamp_max_(-1e-9)
+    weights /= weights.sum(dim=0)
     own = _draw(n, generator=generator)
     steps = depth or 3
     depths = _integers(1, 4, rows, generator) if depth is None else steps
@@ -127,12 +143,20 @@ def augmix(
         strengths = (draws * severity).floor() / (LEVELS - 1)
     else:
         strengths = _in_steps(operations, (0.1 + draws * (severity - 0.1)) / LEVELS)
-    going_on = torch.arange(steps, device=operations.device)[:, None] < depths
-    operations = operations.where(going_on, -1)  # else the chain has ended
-    starts = torch.arange(n, device=operations.device).repeat(width)
-    chains = _operated(images.clamp(0, 1), starts, operations, strengths, 2 * directions - 1)
-    chains = chains.unflatten(0, (width, n)).mul_(weights.to(images)[..., None, None, None])
-    return chains.sum(dim=0).lerp_(images, own.to(images)[:, None, None, None])
+    ended = torch.arange(steps, device=operations.device)[:, None] >= depths
+    operations = operations.masked_fill_(ended, -1)
+    starts = torch.arange(rows, device=operations.device) % n
+    chains, places = _operated(
+        images.clamp(0, 1), starts, operations, strengths, 2 * directions - 1
+    )
+    # A weighted sum of rows, in one pass.
+    mixed = F.embedding_bag(
+        places.view(width, n).t().to(images.device),
+        chains.flatten(1),
+        mode="sum",
+        per_sample_weights=weights.t().to(images),
+    )
+    return mixed.view_as(images).lerp_(images, own.to(images)[:, None, None, None])
 
 
 def js_divergence(*logits: Given) -> Float[Tensor, ""]:
@@ -265,7 +289,7 @@ def operate(
     """
     _check_no_gradient(images)
     starts = torch.arange(len(images), device=operation.device)
-    return _operated(images, starts, operation[None], strength[None], sign[None])
+    return _of(*_operated(images, starts, operation[None], strength[None], sign[None]))
 
 
 def _operated(
@@ -274,55 +298,72 @@ def _operated(
     operations: Int[Tensor, "steps chains"],
     strengths: Float[Tensor, "steps chains"],
     signs: Int[Tensor, "steps chains"],
-) -> Float[Tensor, "chains c h w"]:
-    """``operate``, step after step, on chains of which each starts from the image of its row."""
-    maps = _maps(operations, strengths * signs, *images.shape[-2:])
-    # Half precision would put pixels in wrong places.
-    maps = maps.to(images.device, torch.promote_types(images.dtype, torch.float32))
+) -> tuple[Float[Tensor, "chains c h w"], Int[Tensor, " chains"]]:
+    """``operate``, step after step, on chains of which each starts from the image of its row.
+
+    Returns the chains' images in another order, and the place of each.
+    """
+    steps, chains = operations.shape
+    amounts = _amounts(operations, strengths * signs, *images.shape[-2:])
     # One pass moves images in all geometric ways. Then each tonal one is a kind, and last, nothing.
     nothing = 1 + len(TONAL)
-    kinds = (operations - len(GEOMETRIC) + 1).clamp_min(0)
-    identity = torch.eye(2, 3, dtype=maps.dtype, device=maps.device)
-    moves = (maps != identity).flatten(2).any(dim=2).to(kinds.device)
-    kinds = kinds.where((kinds > 0) | moves, nothing)
-    # In the order of kinds, so that each kind lies together and is changed in place.
-    orders = kinds.argsort(dim=1)
-    places = orders.argsort(dim=1)
-    counts = (kinds[..., None] == torch.arange(nothing, device=kinds.device)).sum(dim=1).tolist()
-    maps = maps.take_along_dim(orders.to(maps.device)[..., None, None], dim=1)
-    strengths = strengths.gather(1, orders).to(images)[..., None, None, None]
-    for order, place, (end, *tonal), step_maps, strength in zip(
-        orders, places, counts, maps, strengths, strict=True
+    kinds = (operations - len(GEOMETRIC) + 1).clamp_min_(0)
+    kinds.masked_fill_(~(kinds.bool() | amounts.any(dim=0)), nothing)
+    # In each step in the order of kinds, so that a kind lies together and is changed in place.
+    kinds += (1 + nothing) * torch.arange(steps, device=kinds.device)[:, None]
+    order = kinds.flatten().argsort()
+    sizes = kinds.flatten().bincount(minlength=(1 + nothing) * steps).view(steps, -1).tolist()
+    # Half precision would put pixels in wrong places.
+    maps = _of(_maps(amounts.flatten(1), *images.shape[-2:]), order)
+    maps = maps.to(images.device, torch.promote_types(images.dtype, torch.float32))
+    maps = maps.view(steps, chains, 2, 3)
+    weaknesses = (1 - _of(strengths.flatten(), order)).to(images)
+    weaknesses = weaknesses.view(steps, chains, 1, 1, 1)
+    orders = (order % chains).view(steps, chains)
+    places = torch.empty_like(orders)  # where each chain goes
+    places.scatter_(1, orders, torch.arange(chains, device=orders.device).expand_as(orders))
+    # Two buffers in turn: to get new memory takes longer than to fill it.
+    full, empty = images.new_empty(2, chains, *images.shape[1:])
+    x, y = (
+        torch.linspace(1 / side - 1, 1 - 1 / side, side, dtype=maps.dtype, device=maps.device)
+        for side in images.shape[:-3:-1]
+    )
+    for order, place, step_sizes, step_maps, step_weaknesses in zip(
+        orders, places, sizes, maps, weaknesses, strict=True
     ):
-        images, rows = _of(images, rows[order]), place
-        if end:
-            images[:end] = _moved(images[:end], step_maps[:end])
-        for name, count in zip(TONAL, tonal, strict=True):
-            start, end = end, end + count
-            if count:
-                _change_(name, images[start:end], strength[start:end])
-    return _of(images, rows)
+        images, rows = _of(images, _of(rows, order), out=empty), place
+        full, empty = empty, full
+        moved, *tonal, _ = images.split(step_sizes)
+        _, *weak, _ = step_weaknesses.split(step_sizes)
+        if len(moved):
+            moved.copy_(_moved(moved, step_maps[: len(moved)], x, y))
+        for name, changed, weakness in zip(TONAL, tonal, weak, strict=True):
+            if len(changed):
+                _change_(name, changed, weakness)
+    return images, rows
 
 
-def _in_steps(
-    operations: Int[Tensor, "steps n"], strengths: Float[Tensor, "steps n"]
-) -> Float[Tensor, "steps n"]:
+def _in_steps(operations: Int[Tensor, "*n"], strengths: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Strengths cut to the whole degrees, bits and tones of the paper's authors."""
-    steps = torch.tensor([PAPER_STEPS.get(name, 0) for name in OPERATIONS])
-    steps = steps.to(operations.device)[operations]
-    return strengths.where(steps == 0, (strengths * steps).floor() / steps)
+    steps = torch.tensor(_STEPS, device=operations.device)[operations]
+    return strengths.where(steps == 0, (strengths * steps).floor_() / steps)
 
 
-def _maps(
+def _amounts(
     operations: Int[Tensor, "*n"], strengths: Float[Tensor, "*n"], height: int, width: int
-) -> Float[Tensor, "*n 2 3"]:
+) -> Float[Tensor, "geometric *n"]:
+    """How far each of ``GEOMETRIC`` goes: slopes, whole pixels, radians."""
+    strongest = [0.3, 0.3, width / 3, height / 3, math.radians(30)]
+    amounts = torch.stack(
+        [(operations == i) * (most * strengths) for i, most in enumerate(strongest)]
+    )
+    amounts[2:4].trunc_()  # the translations
+    return amounts
+
+
+def _maps(amounts: Float[Tensor, "geometric n"], height: int, width: int) -> Float[Tensor, "n 2 3"]:
     """Where in [-1, 1]² an output pixel of each image comes from, as ``F.affine_grid`` takes it."""
-    strongest = [0.3, 0.3, width / 3, height / 3, math.radians(30)]  # of GEOMETRIC
-    strongest = torch.tensor(strongest, dtype=strengths.dtype, device=strengths.device)
-    chosen = operations[..., None] == torch.arange(len(GEOMETRIC), device=operations.device)
-    amounts = chosen * (strongest * strengths[..., None])
-    shear_x, shear_y, move_x, move_y, angle = amounts.unbind(dim=-1)
-    move_x, move_y = move_x.trunc(), move_y.trunc()
+    shear_x, shear_y, move_x, move_y, angle = amounts
     cos, sin, tall = angle.cos(), angle.sin(), height / width
     # Shears leave the image's first row or column in place, not its middle.
     x = [cos, tall * (shear_x - sin), tall * shear_x - 2 * move_x / width]
@@ -330,27 +371,24 @@ def _maps(
     return torch.stack([*x, *y], dim=-1).unflatten(-1, (2, 3))
 
 
-def _moved(images: Images, maps: Float[Tensor, "n 2 3"]) -> Images:
-    height, width = images.shape[-2:]
-    x, y = (
-        torch.linspace(1 / side - 1, 1 - 1 / side, side, dtype=maps.dtype, device=maps.device)
-        for side in (width, height)
-    )
+def _moved(
+    images: Images, maps: Float[Tensor, "n 2 3"], x: Float[Tensor, " w"], y: Float[Tensor, " h"]
+) -> Images:
     of_x, of_y, shift = maps[..., None].unbind(dim=2)
     # All x, then all y: several times as fast as the pairs of F.affine_grid.
-    grid = (of_x * x)[:, :, None] + (of_y * y + shift)[..., None]
+    grid = (of_x * x)[:, :, None] + torch.addcmul(shift, of_y, y)[..., None]
     moved = F.grid_sample(images.to(maps.dtype), grid.permute(0, 2, 3, 1), align_corners=False)
     return moved.to(images.dtype)
 
 
-def _change_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> None:
-    """Do a tonal operation in place."""
+def _change_(name: str, images: Images, weakness: Float[Tensor, "n 1 1 1"]) -> None:
+    """Do a tonal operation in place, with a strength of 1 - ``weakness``."""
     if name == "Posterize":
-        tones = 2 ** (4 - 4 * strength).round()
+        tones = (4 * weakness).round_().exp2_()
         images.mul_(tones).floor_().clamp_max_(tones - 1).div_(tones)
     elif name == "Solarize":
         # |x - 1| from the threshold on and |x - 0| below, several times as fast as torch.where
-        images.sub_(images.clone().ge_(1 - strength)).abs_()
+        images.sub_(images.clone().ge_(weakness)).abs_()
     elif name == "AutoContrast":
         # v2.functional.autocontrast in place, and without its slow assignments to masks
         low, high = (f(dim=(2, 3), keepdim=True) for f in (images.amin, images.amax))
@@ -363,15 +401,15 @@ def _change_(name: str, images: Images, strength: Float[Tensor, "n 1 1 1"]) -> N
 def _equalized(images: Images) -> Images:
     """``v2.functional.equalize``, whose integer divisions take half its time, with floats."""
     tones = images.float().mul(255.999).int().long().flatten(2)  # faster than long() alone
-    ones = torch.ones(tones.shape, dtype=torch.float32, device=images.device)
-    pixels = ones.new_zeros(*tones.shape[:2], 256).scatter_add_(2, tones, ones)
-    darker = pixels.cumsum(dim=2) - pixels
+    pixels = torch.zeros((*tones.shape[:2], 256), dtype=torch.float32, device=images.device)
+    pixels.scatter_add_(2, tones, pixels.new_ones(()).expand_as(tones))
+    darker = pixels.cumsum(dim=2).sub_(pixels)
     # A step towards white for as many pixels; the brightest tone's do not count.
-    brightest = tones.amax(dim=2, keepdim=True)
-    step = (darker.gather(2, brightest) / 255).floor_()
-    new = ((darker + (step / 2).floor_()) / step).floor_().clamp_max_(255)
+    step = darker.gather(2, tones.amax(dim=2, keepdim=True)).div_(255, rounding_mode="trunc")
+    new = darker.add_(step.div(2, rounding_mode="trunc")).div_(step, rounding_mode="trunc")
     same = torch.arange(256, dtype=torch.float32, device=images.device)
-    return new.where(step > 0, same).div_(255).to(images).gather(2, tones).view_as(images)
+    new = new.clamp_max_(255).where(step > 0, same).div_(255).to(images)
+    return new.gather(2, tones).view_as(images)
 
 
 def _mixed_targets(
@@ -380,9 +418,9 @@ def _mixed_targets(
     return _of(targets, partners).lerp_(targets, shares.to(targets)[:, None])
 
 
-def _of(rows: Tensor, partners: Int[Tensor, " n"]) -> Tensor:
+def _of(rows: Tensor, partners: Int[Tensor, " n"], out: Tensor | None = None) -> Tensor:
     # index_select copies whole rows, several times as fast as rows[partners]
-    return rows.index_select(0, partners.to(rows.device))
+    return torch.index_select(rows, 0, partners.to(rows.device), out=out)
 
 
 def _device(generator: Generator | None) -> torch.device:

@@ -339,6 +339,14 @@ def test_a_chain_applies_one_operation_to_what_the_last_has_made():
     assert len(found.unique()) > 6
 
 
+def test_a_large_batch_is_changed_part_by_part(monkeypatch):
+    images, _ = batch(0, n=5, channels=3)
+    monkeypatch.setattr(augment, "AT_ONCE", 2 * 3 * images[0].numel())
+    generator = seeded(1)
+    parts = [augment.augmix(part, generator=generator) for part in images.split(2)]
+    assert torch.equal(augment.augmix(images, generator=seeded(1)), torch.cat(parts))
+
+
 def test_a_chain_has_one_to_three_operations():
     # Nothing happens at level 0 where all operations of a chain are among the six of nine above.
     images = 0.1 + 0.8 * torch.rand(4000, 1, 4, 4, generator=seeded(0))
