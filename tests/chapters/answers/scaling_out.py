@@ -449,6 +449,7 @@ WRONG = {
     ],
     "train_anywhere": [
         (takes_everything_in_one_rank, "as equal as possible"),
+        ("rows[rank::ranks]", "rows.chunk(ranks)[rank]", "it failed"),
         ('folder / "net.pt"', 'folder / f"net{ranks}.pt"', "nothing else"),
         ("epoch {epoch}: loss", "epoch {epoch} loss", "has the form"),
         ("torch.manual_seed(0)", "torch.manual_seed(ranks)", "those that one process gets"),
