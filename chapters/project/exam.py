@@ -479,10 +479,19 @@ def killed(lab: Lab) -> Killed:
     before = lab.get(half)
     shutil.copytree(before.end.out, lab.folder / "outs" / "killed")
     after = _killed(lab, "killed", KILLS[2:], before)
+    shutil.copytree(after.end.out, lab.folder / "outs" / "unfinished")
     after.end = lab.train("killed", "--seed", "0", "--resume")
     if not after.end.ended.fine:
         raise Unusable(f"Resumed after five kills, it {told(after.end.ended, lab.limits)}", "kills")
     return after
+
+
+def share_of_the_rest(lab: Lab, number: int) -> float:
+    """What is left after the five kills, as a share of a whole training, both measured anew."""
+    name = f"rest {number}"
+    shutil.copytree(lab.folder / "outs" / "unfinished", lab.folder / "outs" / name)
+    rest = lab.train(name, "--seed", "0", "--resume").ended.processor
+    return rest / lab.train(f"whole {number}", "--seed", "0").ended.processor
 
 
 def _killed(lab: Lab, name: str, kills: tuple, before: Killed) -> Killed:

@@ -214,6 +214,9 @@ def resumes(lab: Lab) -> str:
     one, killed = needed(lab, exam.base), lab.get(exam.killed)
     share = killed.end.ended.processor / one.ended.processor
     step, last = killed.steps[-1], one.state("last")["step"]
+    if share > 0.85:  # or the machine had other work to do
+        shares = [share, *(exam.share_of_the_rest(lab, number) for number in (1, 2))]
+        share = statistics.median(shares)
     if share > 0.85:
         raise Failed(
             f"After five kills, last.pt was at step {step} of {last}; the rest took {share:.0%} of "

@@ -198,6 +198,23 @@ def test_a_checkpoint_from_a_gpu_needs_a_map_location(trained, tmp_path):
             torch.load(path)
 
 
+@pytest.mark.parametrize(
+    ("shares", "passes"),
+    [((0.5,), True), ((0.9, 0.5, 0.6), True), ((1.0, 0.8, 0.95), False)],
+)
+def test_a_rest_that_seems_long_is_measured_again(shares, passes, trained, monkeypatch):
+    killed = replace(trained, ended=replace(trained.ended, processor=shares[0]))
+    results = {exam.base: trained, exam.killed: exam.Killed(killed, [1])}
+    monkeypatch.setattr(exam, "share_of_the_rest", lambda lab, number: shares[number])
+    lab = object.__new__(exam.Lab)
+    lab.get = results.get
+    if passes:
+        assert "from step 1 of 2" in trials.resumes(lab)
+    else:
+        with pytest.raises(exam.Failed, match="the rest took 95%"):
+            trials.resumes(lab)
+
+
 def test_the_calibration_error_of_known_answers():
     sure = np.eye(10)[[0, 1, 2, 3]]
     assert trials.calibration_error(sure, np.array([0, 1, 2, 3])) == 0
