@@ -114,7 +114,9 @@ def augmix(
     severity not in 1 to 10, or a ``width`` or ``depth`` below 1.
     """
     _check_augmix(images, severity, width, depth)
-    at_once = max(1, AT_ONCE * len(images) // max(1, width * images.numel()))
+    if not images.numel():
+        return images.clone()
+    at_once = max(1, AT_ONCE * len(images) // (width * images.numel()))
     options = severity, width, depth, generator, torchvision_levels
     return torch.cat([_augmixed(part, *options) for part in images.split(at_once)])
 

@@ -197,6 +197,10 @@ def test_a_whole_number_of_images_may_be_one_or_none():
 # AugMix
 
 
+def test_images_without_pixels_stay_as_they_are():
+    assert augment.augmix(torch.rand(4, 3, 0, 6)).shape == (4, 3, 0, 6)
+
+
 @pytest.mark.parametrize("name", augment.OPERATIONS)
 @pytest.mark.parametrize("level", [0, 1, 4, 9])
 def test_an_operation_is_torchvisions(name, level):
