@@ -11,6 +11,7 @@ import functools
 import inspect
 import linecache
 import textwrap
+import tokenize
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -519,15 +520,22 @@ def source_of(thing: Callable) -> str:
     thing = inspect.unwrap(thing)
     if isinstance(thing, type):
         return _source_of_class(thing)
-    text = textwrap.dedent(inspect.getsource(thing))
+    text = _source(thing)
     return _lines_of(ast.parse(text).body[0], text)
+
+
+def _source(function: Callable) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except tokenize.TokenError as error:
+        raise OSError("the file of the function is no Python") from error
 
 
 def _text_of(answer: Any) -> str:
     try:
         if isinstance(answer, type):  # inspect finds no class of a cell
             return source_of(answer)
-        return textwrap.dedent(inspect.getsource(answer)).rstrip()
+        return _source(answer).rstrip()
     except (OSError, TypeError, SyntaxError, IndexError, ValueError):  # nowhere to be read
         return describe(answer)
 

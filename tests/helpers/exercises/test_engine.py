@@ -84,6 +84,16 @@ def test_whatever_does_the_same_is_right(answer):
     assert made().check(answer).state == "right"
 
 
+def test_an_answer_whose_file_is_no_python_is_tried_all_the_same(tmp_path):
+    file = tmp_path / "notes.md"
+    file.write_text("Call it (twice.\n")
+    names = {}
+    exec(compile("def answer(x): return x + x", str(file), "exec"), names)
+    assert made().check(names["answer"]).state == "right"
+    exec(compile("def answer(x): return x * x", str(file), "exec"), names)
+    assert "TokenError" not in made().check(names["answer"]).text
+
+
 def blank(x): ...
 
 
