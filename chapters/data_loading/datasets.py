@@ -63,7 +63,7 @@ class DigitFiles(Dataset):
 
     def __getitem__(self, i: int) -> tuple[Float[Tensor, "1 height width"], int]:
         path = self.paths[i]
-        pixels = np.array(Image.open(path), dtype=np.float32) / 255
+        pixels = np.array(Image.open(path).convert("L"), dtype=np.float32) / 255
         return torch.from_numpy(pixels)[None], int(path.parent.name)
 
 
