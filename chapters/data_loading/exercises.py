@@ -664,6 +664,7 @@ def _generators(answer, n, batch_size):
         Case("150 epochs of 5 samples in batches of 2", 5, 2, observe=_orders),
         Case("two generators, 60 lengths, batches of 4", 60, 4, observe=_generators),
         Case("two generators, 58 lengths, batches of 4", 58, 4, observe=_generators),
+        Case("90 lengths, batches of 4", _lengths(90), 4),
     ],
     observe=_three_epochs,
 )

@@ -480,6 +480,7 @@ def train_digits(images, classes, epochs=6, warmup=40):
 
 _STALLS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.85, 0.85, 0.85)
 _NO_GAIN = (0.5, *[0.6] * 13)
+_SMALL_GAINS = (0.5, 0.502, 0.504, 0.506, 0.508)
 _RECOVERS = (0.3, 0.6, 0.6, 0.7, 0.5, 0.72, 0.9, 0.91)
 _FALLS_BACK = (0.8, 0.5, 0.6, 0.65, 0.7, 0.75, 0.78, 0.79)
 
@@ -576,6 +577,7 @@ def _what_each_step_sees(answer, model, batches, accuracies, group):
         Case("3 micro-batches in groups of 1", *_micro(3, 1, _FALLS_BACK, size=2.0)),
         Case("3 micro-batches in one group", *_micro(3, 3, (0.5, 0.5, 0.6, 0.6, 0.7), size=4.0)),
         Case("2 micro-batches in one group, 14 epochs", *_micro(2, 2, _NO_GAIN, size=4.0)),
+        Case("2 micro-batches in one group, small gains", *_micro(2, 2, _SMALL_GAINS, size=4.0)),
     ],
     observe=_what_each_step_sees,
     seconds=30,

@@ -291,6 +291,28 @@ class OneEpoch(Sampler):
         return self.it
 
 
+class SortedInPools(Sampler):
+    """Shuffles first, and sorts within ten batches at a time."""
+
+    def __init__(self, lengths, batch_size, generator):
+        self.lengths, self.batch_size, self.generator = lengths, batch_size, generator
+
+    def __len__(self):
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self):
+        order = torch.randperm(len(self.lengths), generator=self.generator).tolist()
+        pool = 10 * self.batch_size
+        indices = [
+            i
+            for start in range(0, len(order), pool)
+            for i in sorted(order[start : start + pool], key=self.lengths.__getitem__)
+        ]
+        starts = torch.randperm(len(self), generator=self.generator) * self.batch_size
+        for start in starts.tolist():
+            yield indices[start : start + self.batch_size]
+
+
 class OneDirectionOrTheOther(LongestFirst):
     def __iter__(self):
         pieces = [piece.tolist() for piece in self.pieces]
@@ -363,6 +385,7 @@ WRONG = {
             "A list or a tuple is expected for a batch, a Tensor came",
         ),
         (OneDirectionOrTheOther, "every order comes up"),
+        (SortedInPools, "neighbours in length"),
         (
             "= generator",
             "= torch.Generator().manual_seed(generator.initial_seed())",

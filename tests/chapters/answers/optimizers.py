@@ -575,6 +575,7 @@ WRONG = {
         ),
         ("patience=1", "patience=0", "brought no new best"),
         ("patience=1", "patience=2", "brought no new best"),
+        ("patience=1", "patience=1, threshold=0.01", "brought no new best"),
         ("factor=0.1", "factor=0.5", "divided by ten"),
         ("patience=1", "patience=1, min_lr=0.01", "the counting starts again"),
         ("loss_fn(model(x), y) / group", "loss_fn(model(x), y) / 4", "along the mean"),

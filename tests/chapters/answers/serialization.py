@@ -264,6 +264,19 @@ class CountsInNumpy(ex.Trainer.reference):
         return super().state_dict() | {"steps": np.int64(self.steps)}
 
 
+def named_by_process(state, path):
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.touch(exist_ok=False)
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(state, file)
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink()
+        raise
+
+
 def copies_over_the_old_file(state, path):
     with tempfile.NamedTemporaryFile(dir=path.parent) as file:
         torch.save(state, file)
@@ -320,6 +333,7 @@ RIGHT = {
         without_a_flush_of_its_own,
         in_a_folder_of_its_own,
         in_memory_first,
+        named_by_process,
         *([syncs_all_files] if hasattr(os, "sync") else []),
     ],
 }
@@ -404,6 +418,7 @@ WRONG = {
             '        [file.unlink() for file in path.parent.glob("*.tmp")]\n        raise',
             "neither overwritten nor removed",
         ),
+        ("uuid.uuid4().hex", "os.getpid()", "A file of this name that somebody else keeps there"),
         (copies_over_the_old_file, "nothing is written into it"),
         (moves_from_elsewhere, "in the folder of `path`"),
         (syncs_after_renaming, "Only when all bytes of the new file are on the disk"),
