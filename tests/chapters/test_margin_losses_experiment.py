@@ -1,9 +1,5 @@
 """The experiment of chapter 08 compares like with like, and its command tells what it found."""
 
-import json
-from concurrent.futures import ThreadPoolExecutor
-
-import matplotlib.pyplot as plt
 import pytest
 import torch
 from torch.nn import functional as F
@@ -195,46 +191,6 @@ def test_the_setting_with_the_lowest_error_in_validation_is_chosen():
     settings = experiment.SETTINGS["ArcFace"]
     chosen, found = experiment.choose("ArcFace", "7 digits", settings, TINY)
     assert [*found] == settings and found[chosen] == min(found.values())
-
-
-def test_the_command_writes_the_results_that_the_chapter_shows(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "TASKS", {"7 digits": experiment.digits_task})
-    few = {name: settings[:1] for name, settings in experiment.SETTINGS.items()}
-    monkeypatch.setattr(experiment, "SETTINGS", few)
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-    out = tmp_path / "results.json"
-    experiment.main(["--seeds", "2", "--steps", "3", "--width", "4", "--out", str(out)])
-    said, results = experiment.shipped(out)
-    assert said["torch"] in torch.__version__ and "--seeds 2" in said["command"]
-    assert results["7 digits"]["pixels"].shape == (2, len(experiment.columns("7 digits")))
-    text = experiment.table(said, results)
-    assert text in capsys.readouterr().out
-    bare = experiment.without_margin(said)["7 digits"]
-    assert bare["ArcFace"].shape == results["7 digits"]["ArcFace"].shape
-    mean = results["7 digits"]["ArcFace"][:, 0].mean()
-    assert f"{mean:.2f} ±" in text
-    figure = experiment.draw(results, [("7 digits", 0), ("7 digits", 3)])
-    assert [len(axes.containers) for axes in figure.axes] == [len(HEADS)] * 2
-    plt.close(figure)
-
-
-def test_one_task_is_run_anew_and_the_others_stay(capsys, tmp_path, monkeypatch):
-    tasks = {"7 digits": experiment.digits_task, "10 characters": None}
-    monkeypatch.setattr(experiment, "TASKS", tasks)
-    monkeypatch.setattr(experiment, "SETTINGS", {"cosine": experiment.SETTINGS["cosine"][:2]})
-    monkeypatch.setattr(experiment, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
-    out = tmp_path / "results.json"
-    kept = {"cosine": {"scale": 3.0, "columns": [[1.0, 2.0, 3.0, 4.0]] * 2}}
-    size = {"steps": 3, "width": 4}
-    out.write_text(json.dumps({"size": size, "seeds": 2, "tasks": {"10 characters": kept}}))
-    command = ["--task", "7 digits", "--steps", "3", "--width", "4", "--out", str(out)]
-    experiment.main([*command, "--seeds", "2"])
-    said, _ = experiment.shipped(out)
-    assert [*said["tasks"]] == ["7 digits", "10 characters"]
-    assert said["tasks"]["10 characters"] == kept
-    assert len(said["tasks"]["7 digits"]["cosine"]["columns"]) == 2
-    with pytest.raises(SystemExit, match="another size or number of seeds"):
-        experiment.main([*command, "--seeds", "3"])
 
 
 def test_what_is_shipped_comes_from_the_whole_protocol():
