@@ -568,20 +568,20 @@ def _where_names_are_taken(answer):
         disk = _Disk(path)
         disk.save(answer, {"step": 2})
         (path.parent / "other notes").write_text("somebody else's")
-        by_process = False
+        number = str(os.getpid())
+        by_process = any(number in name for name in disk.names_used)
         for name in disk.names_used:
-            by_process |= str(os.getpid()) in name
             # A random number is not found twice; that of the process is.
-            if str(os.getpid()) in name or not re.search(r"\d{6}", name):
+            if number in name or not re.search(r"\d{6}", name):
                 (path.parent / name).write_text("somebody else's")
         disk = _Disk(path)
-        saved = {"step": 3}
+        state, refused = {"step": 3}, True
         with contextlib.suppress(OSError):
-            disk.save(answer, saved)
-            by_process = False
+            disk.save(answer, state)
+            refused = False
         yield "others", disk.others_are_as_before()
-        # No other process has this number now, so to raise an error is enough.
-        yield "saved", saved if by_process else torch.load(path)
+        # No other process has this number now, so to refuse the name is enough.
+        yield "saved", state if refused and by_process else torch.load(path)
 
 
 @contextlib.contextmanager
